@@ -1,0 +1,52 @@
+# Every target makes its own virtual environment first; a second call finds it ready.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready-$(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo demo-shortcut test real lint bench weights clean
+
+help:
+	@echo "make demo           gate the packaged demo model on its explanations"
+	@echo "make demo-shortcut  the same gates on a model that looks at a watermark: they fail"
+	@echo "make test           all tests that need no large weights"
+	@echo "make real           the tests on real weights and images, where ../shared/data is there"
+	@echo "make lint           ruff, mypy, import contracts"
+	@echo "make bench          speed and memory against references in the same run"
+	@echo "make weights        train the demo models again, from scratch"
+
+$(READY):
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@rm -f $(VENV)/.ready-* && touch $@
+
+setup: $(READY)
+
+demo: $(READY)
+	$(BIN)/pytest --xai-model demo
+
+demo-shortcut: $(READY)
+	$(BIN)/pytest --xai-model demo-shortcut
+
+test: $(READY)
+	$(BIN)/pytest -m "not real"
+
+real: $(READY)
+	$(BIN)/pytest -m real
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/mypy examples/paper/study.py examples/densenet121/train.py
+	$(BIN)/lint-imports
+
+bench: $(READY)
+	$(BIN)/pytest tests/benchmarks -o python_files='bench_*.py'
+
+weights: $(READY)
+	$(BIN)/python -m xai_core.demo.train
+
+clean:
+	rm -rf $(VENV) .cache .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .benchmarks *.egg-info
