@@ -1,0 +1,19 @@
+"""Classifiers: the two primitives, their back ends, and loading by name, path or factory.
+
+PYTEST_DONT_REWRITE
+"""
+
+from xai_core.classifier.classifier import Classifier, Gradients
+from xai_core.classifier.loading import load_classifier, preset_of
+from xai_core.classifier.preset import Normalization, Preset
+from xai_core.classifier.torch_backend import TorchClassifier
+
+__all__ = [
+    "Classifier",
+    "Gradients",
+    "Normalization",
+    "Preset",
+    "TorchClassifier",
+    "load_classifier",
+    "preset_of",
+]

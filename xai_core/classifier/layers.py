@@ -1,0 +1,202 @@
+"""Layers by name: which one Grad-CAM looks at, and how its output lies in memory."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from xai_core.errors import LayerError, did_you_mean
+
+_POOLING = (
+    nn.AdaptiveAvgPool2d,
+    nn.AdaptiveMaxPool2d,
+    nn.AvgPool2d,
+    nn.MaxPool2d,
+)
+
+
+@dataclass(frozen=True)
+class _Call:
+    """One finished call of a submodule during a forward pass, in order of completion."""
+
+    name: str
+    module: nn.Module
+    output: Tensor
+
+
+def find_layer(module: nn.Module, name: str) -> nn.Module:
+    """Return the submodule called ``name``.
+
+    Raises:
+        LayerError: there is none; the message lists near names.
+    """
+    modules: dict[str, nn.Module] = dict(module.named_modules())
+    modules.pop("", None)
+    if name in modules:
+        return modules[name]
+    parent = name.rpartition(".")[0]
+    if parent in modules:
+        siblings = [f"{parent}.{child}" for child, _ in modules[parent].named_children()]
+        raise LayerError(f"no layer {name!r}: {did_you_mean(name, siblings)}")
+    names = [known for known in modules if known.count(".") <= 1]
+    raise LayerError(f"no layer {name!r}: {did_you_mean(name, names)}")
+
+
+def default_layer(module: nn.Module, images: Tensor) -> str:
+    """Return the name of the last layer that still has space, after its ReLU.
+
+    The rule follows one forward pass: of all submodules, in the order in which they finish, the
+    last one whose output has more than one position and is not the output of a pooling layer.
+    A container that ends in that layer is named instead of it, so ResNet gives ``layer4``.
+    Vision transformers mix positions after their last attention, so for torchvision's ViT and
+    Swin, and modules of their shape, the input of the last block's attention or MLP is named.
+
+    Args:
+        module: the model in evaluation mode.
+        images: normalised images to run, ``[N, 3, H, W]``.
+
+    Raises:
+        LayerError: no layer has space.
+    """
+    transformer = _last_transformer_norm(module)
+    if transformer is not None:
+        return transformer
+    calls = list(_calls(module, images))
+    counts = Counter(call.name for call in calls)
+    pooled = [call.output for call in calls if isinstance(call.module, _POOLING)]
+    for call in reversed(calls):
+        spatial = call.output.ndim == 4 and min(call.output.shape[-2:]) > 1
+        is_pooled = any(call.output is output for output in pooled)
+        if spatial and not is_pooled and counts[call.name] == 1:
+            return call.name
+    msg = "no layer of this model has space (an output [N, C, H, W] with H, W > 1); name a layer"
+    raise LayerError(msg)
+
+
+def spatial_layers(module: nn.Module, images: Tensor) -> list[str]:
+    """Return the names of the layers whose output has space, in the order they finish."""
+    calls = list(_calls(module, images))
+    counts = Counter(call.name for call in calls)
+    names = []
+    for call in calls:
+        try:
+            space = to_channels_first(call.output, call.module, module, call.name)
+        except LayerError:
+            continue
+        if min(space.shape[-2:]) > 1 and counts[call.name] == 1:
+            names.append(call.name)
+    return names
+
+
+def to_channels_first(output: Tensor, layer: nn.Module, module: nn.Module, name: str) -> Tensor:
+    """Return a layer's output as ``[N, C, h, w]``.
+
+    Tokens ``[N, 1 + h * w, C]`` (class token first) and ``[N, h * w, C]`` on a square grid, and
+    the channels-last maps of Swin, are brought to that form.
+
+    Raises:
+        LayerError: the output has no space.
+    """
+    if output.ndim == 4:
+        if _is_channels_last(layer, module, name):
+            return output.permute(0, 3, 1, 2)
+        return output
+    if output.ndim == 3:
+        count = output.shape[1]
+        for class_tokens in (1, 0):
+            side = math.isqrt(count - class_tokens)
+            if side > 1 and side * side == count - class_tokens:
+                tokens = output[:, class_tokens:].transpose(1, 2)
+                return tokens.reshape(*tokens.shape[:2], side, side)
+    msg = (
+        f"layer {name!r} gives an output of shape {tuple(output.shape)}, which has no space: "
+        "expected [N, C, H, W], or tokens on a square grid"
+    )
+    raise LayerError(msg)
+
+
+@contextmanager
+def replaced_by_leaf(layer: nn.Module, name: str) -> Iterator[list[Tensor]]:
+    """Make the layer's output the start of the autograd graph while the context is open.
+
+    Nothing below the layer is recorded, so the backward pass stops here. What follows gets a
+    copy: models like DenseNet change the tensor in place.
+
+    Yields:
+        a list that holds the leaf after the forward pass.
+    """
+    leaves: list[Tensor] = []
+
+    def replace(_module: nn.Module, _inputs: Any, output: Any) -> Tensor:
+        if not isinstance(output, Tensor):
+            msg = f"layer {name!r} gives a {type(output).__name__}, expected a tensor"
+            raise LayerError(msg)
+        if leaves:
+            msg = (
+                f"layer {name!r} runs more than once in a forward pass, so its gradient is "
+                "ambiguous; name the block around it"
+            )
+            raise LayerError(msg)
+        leaf = output.detach().requires_grad_()
+        leaves.append(leaf)
+        return leaf.clone()
+
+    handle = layer.register_forward_hook(replace)
+    try:
+        yield leaves
+    finally:
+        handle.remove()
+
+
+def _calls(module: nn.Module, images: Tensor) -> Iterator[_Call]:
+    calls: list[_Call] = []
+    handles = []
+    for name, child in module.named_modules():
+        if name:
+
+            def record(layer: nn.Module, _inputs: Any, output: Any, name: str = name) -> None:
+                if isinstance(output, Tensor):
+                    calls.append(_Call(name, layer, output))
+
+            handles.append(child.register_forward_hook(record))
+    try:
+        with torch.no_grad():
+            module(images)
+    finally:
+        for handle in handles:
+            handle.remove()
+    yield from calls
+
+
+def _last_transformer_norm(module: nn.Module) -> str | None:
+    """Name the layer to look at in torchvision's transformers, wherever they stand."""
+    for prefix, child in module.named_modules():
+        stem = f"{prefix}." if prefix else ""
+        kind = type(child).__name__
+        if kind == "VisionTransformer" and hasattr(child, "encoder"):
+            blocks = list(dict(child.encoder.layers.named_children()))
+            return f"{stem}encoder.layers.{blocks[-1]}.ln_1"
+        if kind == "SwinTransformer" and hasattr(child, "features"):
+            last = len(child.features) - 1
+            return f"{stem}features.{last}.{len(child.features[last]) - 1}.norm2"
+    return None
+
+
+def _is_channels_last(layer: nn.Module, module: nn.Module, name: str) -> bool:
+    # nn.LayerNorm normalises the last axis, so a map that leaves it has its channels there;
+    # ConvNeXt's LayerNorm2d is a subclass that permutes back.
+    if type(layer) is nn.LayerNorm:
+        return True
+    parts = name.split(".")
+    for end in range(len(parts)):
+        ancestor = module.get_submodule(".".join(parts[:end]))
+        if type(ancestor).__name__ == "SwinTransformer":
+            return True
+    return False

@@ -1,0 +1,136 @@
+"""A model as the classifier runs it: a private, frozen copy, with batch norm folded away.
+
+The user's module is copied once and never touched: its training flags, ``requires_grad``,
+hooks and gradients stay as they are.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections import Counter
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
+
+from xai_core.errors import ClassifierError
+
+_LOG = logging.getLogger("xai_core")
+
+
+def frozen_copy(module: nn.Module, device: torch.device) -> nn.Module:
+    """Return a float32 copy in evaluation mode that records no gradients of its own.
+
+    Raises:
+        ClassifierError: the module cannot be copied.
+    """
+    try:
+        private = copy.deepcopy(module)
+    except (RuntimeError, TypeError, NotImplementedError) as error:
+        msg = (
+            f"{type(module).__name__} cannot be copied ({error}); "
+            "give a factory 'package.module:function' that builds it instead"
+        )
+        raise ClassifierError(msg) from error
+    private = private.eval().requires_grad_(False).float().to(device)
+    _name_final_relu(private)
+    private.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return private
+
+
+def fold_batch_norm(module: nn.Module, images: Tensor) -> tuple[nn.Module, frozenset[str]]:
+    """Return a copy whose convolutions absorb the batch norm that follows them.
+
+    Layer names stay; the batch norm becomes an identity. Whatever is not folded shares its
+    weights with ``module``.
+
+    Args:
+        module: a frozen model.
+        images: normalised images on which the folded model must agree with ``module``.
+
+    Returns:
+        the copy and the names of the convolutions that absorbed something (their own output is
+        no longer what it was); ``module`` itself and nothing where the model cannot be traced.
+    """
+    try:
+        pairs = _conv_bn_pairs(module)
+    except Exception as error:  # tracing runs the user's own forward, which may raise anything
+        _LOG.debug("batch norm not folded: tracing failed: %s", error)
+        return module, frozenset()
+    if not pairs:
+        return module, frozenset()
+    keep: dict[int, object] = {id(tensor): tensor for tensor in module.parameters()}
+    keep |= {id(tensor): tensor for tensor in module.buffers()}
+    folded = copy.deepcopy(module, keep)
+    for conv_name, bn_name in pairs:
+        conv = cast(nn.Conv2d, folded.get_submodule(conv_name))
+        bn = cast(nn.BatchNorm2d, folded.get_submodule(bn_name))
+        weight, bias = fuse_conv_bn_weights(
+            conv.weight,
+            conv.bias,
+            cast(Tensor, bn.running_mean),
+            cast(Tensor, bn.running_var),
+            bn.eps,
+            bn.weight,
+            bn.bias,
+        )
+        conv.weight = nn.Parameter(
+            weight.detach().contiguous(memory_format=torch.channels_last), requires_grad=False
+        )
+        conv.bias = nn.Parameter(bias.detach(), requires_grad=False)
+        parent, _, child = bn_name.rpartition(".")
+        setattr(folded.get_submodule(parent), child, nn.Identity())
+    with torch.no_grad():
+        expected, got = module(images), folded(images)
+    # A trace sees one path through the model; only agreement on real numbers proves the fold.
+    scale = expected.abs().max().clamp_min(1e-12)
+    if not float((expected - got).abs().max() / scale) < 1e-3:
+        _LOG.debug("batch norm not folded: the folded model disagrees")
+        return module, frozenset()
+    return folded, frozenset(conv for conv, _ in pairs)
+
+
+def _conv_bn_pairs(module: nn.Module) -> list[tuple[str, str]]:
+    graph = torch.fx.symbolic_trace(module).graph
+    calls = Counter(node.target for node in graph.nodes if node.op == "call_module")
+    pairs = []
+    for node in graph.nodes:
+        if node.op != "call_module" or not node.args:
+            continue
+        before = node.args[0]
+        if not isinstance(before, torch.fx.Node) or before.op != "call_module":
+            continue
+        bn, conv = module.get_submodule(node.target), module.get_submodule(str(before.target))
+        if (
+            type(bn) is nn.BatchNorm2d
+            and bn.running_mean is not None
+            and type(conv) is nn.Conv2d
+            and len(before.users) == 1
+            and calls[node.target] == calls[before.target] == 1
+        ):
+            pairs.append((str(before.target), str(node.target)))
+    return pairs
+
+
+def _name_final_relu(module: nn.Module) -> None:
+    """Give DenseNet's last ReLU, a function call that works in place, a name to look at.
+
+    Only the tensor after that ReLU feeds the pooling, so only there Grad-CAM equals CAM.
+    """
+    for child in list(module.modules()):
+        kind = type(child)
+        if kind.__name__ == "DenseNet" and kind.__module__ == "torchvision.models.densenet":
+            child.add_module("final_relu", nn.ReLU())
+            child.__class__ = _densenet_with_final_relu(kind)
+
+
+def _densenet_with_final_relu(kind: type[nn.Module]) -> type[nn.Module]:
+    def forward(self: Any, x: Tensor) -> Tensor:
+        features: Tensor = self.final_relu(self.features(x))
+        pooled = torch.flatten(nn.functional.adaptive_avg_pool2d(features, (1, 1)), 1)
+        logits: Tensor = self.classifier(pooled)
+        return logits
+
+    return type("DenseNet", (kind,), {"forward": forward, "__module__": kind.__module__})

@@ -1,0 +1,239 @@
+"""The classifier on PyTorch."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from functools import cached_property
+from typing import overload
+
+import torch
+from torch import Tensor, nn
+
+from xai_core.classifier import layers
+from xai_core.classifier.classifier import Gradients
+from xai_core.classifier.snapshot import fold_batch_norm, frozen_copy
+from xai_core.errors import ClassifierError, LayerError
+
+_PIXELS_PER_PASS = {"cpu": 8 * 224 * 224}
+_PIXELS_PER_PASS_ACCELERATOR = 64 * 224 * 224
+_MOST_IMAGES_PER_PASS = 256
+
+
+class TorchClassifier:
+    """A `Classifier` around an ``nn.Module`` that takes normalised images and gives logits.
+
+    It works on a private frozen copy, in channels-last layout, with batch norm folded into the
+    convolutions before it wherever the model can be traced.
+
+    Args:
+        module: maps normalised images ``[N, 3, H, W]`` to logits ``[N, K]``.
+        name: how reports call it.
+        size: height and width that it was made for.
+        mean: subtracted from RGB in [0, 1]; None = no normalisation.
+        std: divides afterwards; None = no normalisation.
+        device: torch device name.
+        batch_size: images in one pass; None = by the size of the images, so that a pass of any
+            resolution takes about the same memory.
+
+    Raises:
+        ClassifierError: the module cannot be copied, or does not give logits ``[N, K]``.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        *,
+        name: str,
+        size: tuple[int, int],
+        mean: tuple[float, float, float] | None = None,
+        std: tuple[float, float, float] | None = None,
+        device: str = "cpu",
+        batch_size: int | None = None,
+    ) -> None:
+        if batch_size is not None and batch_size < 1:
+            msg = f"batch_size must be at least 1, got {batch_size}"
+            raise ClassifierError(msg)
+        self.name = name
+        self.size = size
+        self.device = device
+        self.mean = mean or (0.0, 0.0, 0.0)
+        self.std = std or (1.0, 1.0, 1.0)
+        self._batch_size = batch_size
+        self._device = torch.device(device)
+        self._mean = torch.tensor(self.mean, device=self._device).view(1, 3, 1, 1)
+        self._std = torch.tensor(self.std, device=self._device).view(1, 3, 1, 1)
+        self._plain = frozen_copy(module, self._device)
+        probe = self._probe()
+        self.num_classes = self._count_classes(probe)
+        self._fast, self._folded = fold_batch_norm(self._plain, probe)
+
+    def __repr__(self) -> str:
+        return f"TorchClassifier({self.name!r}, {self.num_classes} classes, {self.device})"
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Digest of every weight, the normalisation and the class of the model."""
+        digest = hashlib.sha256(type(self._plain).__qualname__.encode())
+        digest.update(repr((self.mean, self.std)).encode())
+        for key, tensor in sorted(self._plain.state_dict().items()):
+            digest.update(f"{key}{tuple(tensor.shape)}{tensor.dtype}".encode())
+            digest.update(tensor.cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+    @cached_property
+    def _default_layer(self) -> str:
+        return layers.default_layer(self._plain, self._probe())
+
+    def default_layer(self) -> str:
+        """Return the name of the last layer that still has space, after its ReLU."""
+        return self._default_layer
+
+    def batch_size(self, height: int, width: int) -> int:
+        """Return how many images of that size one pass takes at most."""
+        if self._batch_size is not None:
+            return self._batch_size
+        budget = _PIXELS_PER_PASS.get(self._device.type, _PIXELS_PER_PASS_ACCELERATOR)
+        return max(1, min(_MOST_IMAGES_PER_PASS, budget // (height * width)))
+
+    def scores(self, images: Tensor | Iterable[Tensor]) -> Tensor:
+        """Return softmax probabilities ``[N, K]``; forward only, no autograd."""
+        return self._forward(images, lambda logits: torch.softmax(logits, dim=1))
+
+    def logits(self, images: Tensor | Iterable[Tensor]) -> Tensor:
+        """Return the values before the softmax ``[N, K]``; forward only, no autograd."""
+        return self._forward(images, lambda logits: logits)
+
+    @overload
+    def gradients(self, images: Tensor, targets: Tensor, at: str | None = None) -> Gradients: ...
+    @overload
+    def gradients(
+        self, images: Iterable[tuple[Tensor, Tensor]], targets: None = None, at: str | None = None
+    ) -> Iterator[Gradients]: ...
+    def gradients(
+        self,
+        images: Tensor | Iterable[tuple[Tensor, Tensor]],
+        targets: Tensor | None = None,
+        at: str | None = None,
+    ) -> Gradients | Iterator[Gradients]:
+        """Return the gradient of the targets' logits; see `Classifier.gradients`.
+
+        Raises:
+            LayerError: ``at`` names no layer, one without space, or one without any gradient.
+        """
+        if not isinstance(images, Tensor):
+            return (self._gradients_of_batch(batch, classes, at) for batch, classes in images)
+        if targets is None:
+            msg = "gradients of a tensor of images need targets, one class index for each image"
+            raise ClassifierError(msg)
+        step = self.batch_size(*images.shape[-2:])
+        parts = [
+            self._gradients_of_batch(images[i : i + step], targets[i : i + step], at)
+            for i in range(0, len(images), step)
+        ]
+        return Gradients(*(torch.cat(column) for column in zip(*parts, strict=True)))
+
+    def _gradients_of_batch(self, images: Tensor, targets: Tensor, at: str | None) -> Gradients:
+        targets = targets.to(self._device)
+        if at is None:
+            leaf = self._to_device(images).detach().requires_grad_()
+            with torch.enable_grad():
+                logits = self._target_logits(self._fast, leaf, targets)
+            (gradients,) = torch.autograd.grad(logits.sum(), leaf)
+            return Gradients(logits.detach(), leaf.detach(), gradients)
+        # Folding changes what a convolution itself gives out; its layer is asked unfolded.
+        module = self._plain if at in self._folded else self._fast
+        layer = layers.find_layer(module, at)
+        with torch.enable_grad(), layers.replaced_by_leaf(layer, at) as leaves:
+            logits = self._target_logits(module, self._to_device(images), targets)
+        if not leaves:
+            msg = f"layer {at!r} takes no part in the forward pass"
+            raise LayerError(msg)
+        if not logits.requires_grad:
+            raise LayerError(self._without_gradient(at))
+        (gradients,) = torch.autograd.grad(logits.sum(), leaves[0], allow_unused=True)
+        activations = leaves[0].detach()
+        spatial = layers.to_channels_first(activations, layer, module, at)
+        if gradients is None:
+            raise LayerError(self._without_gradient(at))
+        spatial_gradients = layers.to_channels_first(gradients, layer, module, at)
+        if not bool(spatial_gradients.any()):
+            raise LayerError(self._without_gradient(at))
+        return Gradients(logits.detach(), spatial, spatial_gradients)
+
+    def _target_logits(self, module: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
+        logits: Tensor = module((images - self._mean) / self._std)
+        self._check(logits)
+        return logits.gather(1, targets[:, None])[:, 0]
+
+    def _forward(
+        self, images: Tensor | Iterable[Tensor], finish: Callable[[Tensor], Tensor]
+    ) -> Tensor:
+        batches = [images] if isinstance(images, Tensor) else images
+        parts = []
+        with torch.inference_mode():
+            for batch in batches:
+                step = self.batch_size(*batch.shape[-2:])
+                for start in range(0, len(batch), step):
+                    part = self._to_device(batch[start : start + step])
+                    logits: Tensor = self._fast((part - self._mean) / self._std)
+                    self._check(logits)
+                    parts.append(finish(logits))
+            result = torch.cat(parts) if parts else torch.empty(0, self.num_classes)
+        return result.clone()  # outside inference mode: an ordinary tensor
+
+    def _check(self, logits: Tensor) -> None:
+        if not bool(torch.isfinite(logits).all()):
+            msg = (
+                f"{self.name} gave logits that are not finite; "
+                "check its weights and that images are RGB in [0, 1]"
+            )
+            raise ClassifierError(msg)
+
+    def _to_device(self, images: Tensor) -> Tensor:
+        return images.to(self._device, torch.float32).contiguous(memory_format=torch.channels_last)
+
+    def _probe(self) -> Tensor:
+        """Return two normalised images of noise, the same every time."""
+        generator = torch.Generator().manual_seed(0)
+        noise = torch.rand(2, 3, *self.size, generator=generator)
+        return (self._to_device(noise) - self._mean) / self._std
+
+    def _count_classes(self, probe: Tensor) -> int:
+        height, width = self.size
+        try:
+            with torch.no_grad():
+                logits = self._plain(probe)
+        except Exception as error:  # the user's forward may raise anything
+            msg = f"{self.name} failed on images of {height} x {width}: {error}"
+            raise ClassifierError(msg) from error
+        if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(probe):
+            shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+            msg = f"{self.name} must map [N, 3, {height}, {width}] to logits [N, K], got {shape}"
+            raise ClassifierError(msg)
+        if logits.shape[1] < 2:
+            msg = (
+                f"{self.name} gives {logits.shape[1]} value for each image; expected logits of "
+                "two classes or more (wrap a single sigmoid output as two logits)"
+            )
+            raise ClassifierError(msg)
+        return int(logits.shape[1])
+
+    def _without_gradient(self, at: str) -> str:
+        works = []
+        probe = self._probe()[:1] * self._std + self._mean
+        for name in layers.spatial_layers(self._plain, self._probe()[:1]):
+            layer = layers.find_layer(self._fast, name)
+            with torch.enable_grad(), layers.replaced_by_leaf(layer, name) as leaves:
+                logits = self._fast((probe - self._mean) / self._std)
+            if logits.requires_grad and leaves:
+                (found,) = torch.autograd.grad(logits[0].sum(), leaves[0], allow_unused=True)
+                if found is not None and bool(
+                    layers.to_channels_first(found, layer, self._fast, name).any()
+                ):
+                    works.append(name)
+        listed = ", ".join(name for name in works if name.count(".") <= 3) or "none"
+        return (
+            f"layer {at!r} gets no gradient from the logits of {self.name}, so it explains "
+            f"nothing. Layers that work: {listed}"
+        )
