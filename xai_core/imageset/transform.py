@@ -1,0 +1,167 @@
+"""How an image and its mask are brought to the classifier's input size, together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from xai_core.arrays import Bool, Float32
+from xai_core.errors import ParameterError, did_you_mean
+from xai_core.parameters import from_table, identity, parse_call, require
+from xai_core.torchvision_import import import_torchvision
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+Pixels: TypeAlias = npt.NDArray[np.uint8] | Float32
+"""An image before the transform: bytes ``[H, W, 3]`` from a file, or float32 ``[3, H, W]``."""
+
+Interpolation: TypeAlias = Literal["bilinear", "bicubic"]
+
+
+@dataclass(frozen=True)
+class Resize:
+    """Resize to ``size`` without keeping the aspect ratio.
+
+    An image that already has ``size`` passes through exactly.
+
+    Args:
+        size: height and width in pixels.
+        interpolation: of the image, with antialias; a mask is always nearest.
+
+    Raises:
+        ParameterError: a size below 1.
+    """
+
+    size: tuple[int, int] = (224, 224)
+    interpolation: Interpolation = "bilinear"
+
+    def __post_init__(self) -> None:
+        _require_size(self.size)
+
+    def __str__(self) -> str:
+        return identity("resize", self)
+
+
+@dataclass(frozen=True)
+class CenterCrop:
+    """Resize the shorter side to ``resize``, then cut ``size`` out of the middle.
+
+    This is the preprocessing that torchvision's weights name. An image of ``size`` is still
+    enlarged to ``resize`` first, as it is there.
+
+    Args:
+        size: height and width in pixels of what is cut out.
+        resize: length in pixels of the shorter side before the cut.
+        interpolation: of the image, with antialias; a mask is always nearest.
+
+    Raises:
+        ParameterError: a size below 1, or a ``resize`` that the crop does not fit into.
+    """
+
+    size: tuple[int, int] = (224, 224)
+    resize: int = 256
+    interpolation: Interpolation = "bilinear"
+
+    def __post_init__(self) -> None:
+        _require_size(self.size)
+        require(
+            self.resize >= max(self.size),
+            f"`resize` must be at least the crop's longer side, {max(self.size)}: "
+            f"got {self.resize}",
+        )
+
+    def __str__(self) -> str:
+        return identity("center-crop", self)
+
+
+Transform: TypeAlias = Resize | CenterCrop
+
+
+def parse_transform(text: str, *, size: tuple[int, int] = (224, 224)) -> Transform:
+    """Return the transform that a text such as ``"center-crop(resize=256)"`` names.
+
+    ``"center-crop"`` alone resizes to 256/224 of the crop's longer side, the usual ratio.
+
+    >>> parse_transform("center-crop(resize=232)")
+    CenterCrop(size=(224, 224), resize=232, interpolation='bilinear')
+
+    Args:
+        text: ``"resize"`` or ``"center-crop"``, with parameters in brackets where wanted.
+        size: height and width in pixels, where the text does not give them.
+
+    Raises:
+        ParameterError: an unknown name or parameter, or a value that it cannot take.
+    """
+    # A hyphen is no part of a Python name, which is what parse_call reads.
+    head, bracket, tail = text.partition("(")
+    name, values = parse_call(head.replace("-", "_") + bracket + tail)
+    table = {"size": size, **values}
+    if name == "resize":
+        return from_table(Resize, table, what="transform 'resize'")
+    if name == "center_crop":
+        table.setdefault("resize", round(max(size) * 256 / 224))
+        return from_table(CenterCrop, table, what="transform 'center-crop'")
+    shown = name.replace("_", "-")
+    msg = f"unknown transform {shown!r}: {did_you_mean(shown, ('resize', 'center-crop'))}"
+    raise ParameterError(msg)
+
+
+def transform_image(transform: Transform, pixels: Pixels) -> Float32:
+    """Return the transformed image as float32 RGB in [0, 1], ``[3, H, W]``, a new array.
+
+    Bytes go through Pillow, as in torchvision's own presets, and are divided by 255 last.
+    """
+    steps = _steps(transform, transform.interpolation)
+    if pixels.dtype == np.uint8:
+        resized = np.asarray(steps(Image.fromarray(pixels)))
+        return np.ascontiguousarray(resized.transpose(2, 0, 1), dtype=np.float32) / np.float32(255)
+
+    import torch
+
+    # torch takes neither read-only nor mirrored arrays; the copy is neither.
+    tensor = steps(torch.from_numpy(np.array(pixels, dtype=np.float32)))
+    # Bicubic interpolation overshoots at edges.
+    floats: Float32 = tensor.clamp(0, 1).contiguous().numpy()
+    return floats
+
+
+def transform_mask(transform: Transform, mask: Bool) -> Bool:
+    """Return the transformed mask, bool ``[H, W]``, a new array.
+
+    Each pixel takes the value of the one under its centre. What torchvision does to a
+    ``tv_tensors.Mask`` unasked takes the corner instead, which shifts the mask against its image
+    by up to half a pixel.
+    """
+    steps = _steps(transform, "nearest-exact")
+    drawn = Image.fromarray(mask.astype(np.uint8) * np.uint8(255))
+    return np.asarray(steps(drawn)) > 0
+
+
+def _steps(transform: Transform, interpolation: str) -> Callable[[Any], Any]:
+    """Return the torchvision transform; the geometry depends on nothing but the input's size."""
+    import_torchvision()
+    from torchvision.transforms import v2
+
+    mode = v2.InterpolationMode(interpolation)
+    if isinstance(transform, Resize):
+        whole: Callable[[Any], Any] = v2.Resize(list(transform.size), interpolation=mode)
+        return whole
+    cut: Callable[[Any], Any] = v2.Compose(
+        [
+            v2.Resize([transform.resize], interpolation=mode),
+            v2.CenterCrop(list(transform.size)),
+        ]
+    )
+    return cut
+
+
+def _require_size(size: tuple[int, int]) -> None:
+    require(
+        len(size) == 2 and min(size) >= 1,
+        f"`size` must be a height and a width of at least 1 pixel, got {size}",
+    )
