@@ -3,7 +3,7 @@
 PYTEST_DONT_REWRITE
 """
 
-from xai_core.classifier.classifier import Classifier, Gradients
+from xai_core.classifier.classifier import Classifier, Gradients, Passes
 from xai_core.classifier.loading import load_classifier, preset_of
 from xai_core.classifier.preset import Normalization, Preset
 from xai_core.classifier.torch_backend import TorchClassifier
@@ -12,6 +12,7 @@ __all__ = [
     "Classifier",
     "Gradients",
     "Normalization",
+    "Passes",
     "Preset",
     "TorchClassifier",
     "load_classifier",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol, overload, runtime_checkable
 
 if TYPE_CHECKING:
@@ -24,6 +25,19 @@ class Gradients(NamedTuple):
     gradients: Tensor
 
 
+@dataclass
+class Passes:
+    """How many images went through a classifier since it was made.
+
+    Attributes:
+        forwards: images scored without gradients.
+        gradients: images whose gradient was taken, a forward and a backward pass each.
+    """
+
+    forwards: int = 0
+    gradients: int = 0
+
+
 @runtime_checkable
 class Classifier(Protocol):
     """A model with its normalisation inside.
@@ -40,6 +54,7 @@ class Classifier(Protocol):
         mean: the RGB colour that normalisation maps to zero (black where there is none).
         fingerprint: digest of weights and normalisation.
         device: torch device name that it computes on.
+        passes: exact count of the images that went through.
     """
 
     @property
@@ -54,6 +69,8 @@ class Classifier(Protocol):
     def fingerprint(self) -> str: ...
     @property
     def device(self) -> str: ...
+    @property
+    def passes(self) -> Passes: ...
     def batch_size(self, height: int, width: int) -> int:
         """Return how many images of that size one pass takes at most."""
         ...

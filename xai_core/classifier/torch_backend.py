@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
@@ -11,13 +12,27 @@ import torch
 from torch import Tensor, nn
 
 from xai_core.classifier import layers
-from xai_core.classifier.classifier import Gradients
+from xai_core.classifier.classifier import Gradients, Passes
 from xai_core.classifier.snapshot import fold_batch_norm, frozen_copy
 from xai_core.errors import ClassifierError, LayerError
 
 _PIXELS_PER_PASS = {"cpu": 8 * 224 * 224}
 _PIXELS_PER_PASS_ACCELERATOR = 64 * 224 * 224
 _MOST_IMAGES_PER_PASS = 256
+
+
+class _Normalise(nn.Module):
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: Tensor, std: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("mean", mean)
+        self.register_buffer("std", std)
+
+    def forward(self, images: Tensor) -> Tensor:
+        normalised: Tensor = (images - self.mean) / self.std
+        return normalised
 
 
 class TorchClassifier:
@@ -57,6 +72,7 @@ class TorchClassifier:
         self.name = name
         self.size = size
         self.device = device
+        self.passes = Passes()
         self.mean = mean or (0.0, 0.0, 0.0)
         self.std = std or (1.0, 1.0, 1.0)
         self._batch_size = batch_size
@@ -133,8 +149,17 @@ class TorchClassifier:
         ]
         return Gradients(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
+    def private_module(self) -> nn.Module:
+        """Return a fresh copy of the model that maps RGB in [0, 1] to logits, to do anything to.
+
+        For libraries that hook into modules; batch norm is not folded. What runs through the copy
+        is counted only by whoever adds it to `passes`.
+        """
+        return nn.Sequential(_Normalise(self._mean, self._std), copy.deepcopy(self._plain))
+
     def _gradients_of_batch(self, images: Tensor, targets: Tensor, at: str | None) -> Gradients:
         targets = targets.to(self._device)
+        self.passes.gradients += len(images)
         if at is None:
             leaf = self._to_device(images).detach().requires_grad_()
             with torch.enable_grad():
@@ -177,6 +202,7 @@ class TorchClassifier:
                 for start in range(0, len(batch), step):
                     part = self._to_device(batch[start : start + step])
                     logits: Tensor = self._fast((part - self._mean) / self._std)
+                    self.passes.forwards += len(part)
                     self._check(logits)
                     parts.append(finish(logits))
             result = torch.cat(parts) if parts else torch.empty(0, self.num_classes)
