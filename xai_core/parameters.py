@@ -41,11 +41,9 @@ def from_table(cls: type[T], table: Mapping[str, object], *, what: str) -> T:
             raise ParameterError(msg)
     try:
         return msgspec.convert(dict(table), cls, strict=True)
-    except msgspec.ValidationError as error:
-        # msgspec wraps what __post_init__ raises; its own message says type and field.
-        cause = error.__cause__
-        reason = str(cause) if isinstance(cause, ParameterError) else str(error)
-        msg = f"{what}: {reason.replace('`$.', '`')}"
+    except (msgspec.ValidationError, ParameterError) as error:
+        # msgspec says type and field; what __post_init__ raises passes through it.
+        msg = f"{what}: {str(error).replace('`$.', '`')}"
         raise ParameterError(msg) from None
 
 
@@ -69,11 +67,11 @@ def parse_call(text: str) -> tuple[str, dict[str, object]]:
         raise ParameterError(expected)
     values: dict[str, object] = {}
     for keyword in node.keywords:
-        if keyword.arg is None:
+        if keyword.arg is None or keyword.arg in values:
             raise ParameterError(expected)
         try:
             values[keyword.arg] = ast.literal_eval(keyword.value)
-        except ValueError:
+        except (ValueError, TypeError):
             msg = f"{keyword.arg} in {text!r} is not a literal value"
             raise ParameterError(msg) from None
     return node.func.id, values

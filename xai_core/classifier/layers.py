@@ -68,7 +68,8 @@ def default_layer(module: nn.Module, images: Tensor) -> str:
     transformer = _last_transformer_norm(module)
     if transformer is not None:
         return transformer
-    calls = list(_calls(module, images))
+    with torch.no_grad():
+        calls, _ = _run(module, images)
     counts = Counter(call.name for call in calls)
     pooled = [call.output for call in calls if isinstance(call.module, _POOLING)]
     for call in reversed(calls):
@@ -80,17 +81,31 @@ def default_layer(module: nn.Module, images: Tensor) -> str:
     raise LayerError(msg)
 
 
-def spatial_layers(module: nn.Module, images: Tensor) -> list[str]:
-    """Return the names of the layers whose output has space, in the order they finish."""
-    calls = list(_calls(module, images))
+def layers_with_gradient(module: nn.Module, images: Tensor) -> list[str]:
+    """Return the layers with space that some logit depends on, in the order they finish.
+
+    Args:
+        module: the model in evaluation mode.
+        images: normalised images to run, ``[N, 3, H, W]``.
+    """
+    with torch.enable_grad():
+        calls, logits = _run(module, images.detach().requires_grad_())
+        if not logits.requires_grad:
+            return []
+        recorded = [call for call in calls if call.output.requires_grad]
+        gradients = torch.autograd.grad(
+            logits.sum(), [call.output for call in recorded], allow_unused=True
+        )
     counts = Counter(call.name for call in calls)
     names = []
-    for call in calls:
+    for call, gradient in zip(recorded, gradients, strict=True):
+        if gradient is None or counts[call.name] > 1:
+            continue
         try:
-            space = to_channels_first(call.output, call.module, module, call.name)
+            space = to_channels_first(gradient, call.module, module, call.name)
         except LayerError:
             continue
-        if min(space.shape[-2:]) > 1 and counts[call.name] == 1:
+        if min(space.shape[-2:]) > 1 and bool(space.any()):
             names.append(call.name)
     return names
 
@@ -155,7 +170,8 @@ def replaced_by_leaf(layer: nn.Module, name: str) -> Iterator[list[Tensor]]:
         handle.remove()
 
 
-def _calls(module: nn.Module, images: Tensor) -> Iterator[_Call]:
+def _run(module: nn.Module, images: Tensor) -> tuple[list[_Call], Tensor]:
+    """Return the calls of all submodules in one forward pass, and what it gave."""
     calls: list[_Call] = []
     handles = []
     for name, child in module.named_modules():
@@ -167,12 +183,11 @@ def _calls(module: nn.Module, images: Tensor) -> Iterator[_Call]:
 
             handles.append(child.register_forward_hook(record))
     try:
-        with torch.no_grad():
-            module(images)
+        logits: Tensor = module(images)
     finally:
         for handle in handles:
             handle.remove()
-    yield from calls
+    return calls, logits
 
 
 def _last_transformer_norm(module: nn.Module) -> str | None:

@@ -27,7 +27,7 @@ def frozen_copy(module: nn.Module, device: torch.device) -> nn.Module:
         ClassifierError: the module cannot be copied.
     """
     try:
-        private = copy.deepcopy(module)
+        private = copy.deepcopy(module, _detached_results(module))
     except (RuntimeError, TypeError, NotImplementedError) as error:
         msg = (
             f"{type(module).__name__} cannot be copied ({error}); "
@@ -51,45 +51,77 @@ def fold_batch_norm(module: nn.Module, images: Tensor) -> tuple[nn.Module, froze
         images: normalised images on which the folded model must agree with ``module``.
 
     Returns:
-        the copy and the names of the convolutions that absorbed something (their own output is
-        no longer what it was); ``module`` itself and nothing where the model cannot be traced.
+        the copy and the names of the layers whose own output is no longer what it was (the
+        convolutions that absorbed something, and what holds them without their batch norm);
+        ``module`` itself and nothing where the model cannot be folded.
     """
-    try:
-        pairs = _conv_bn_pairs(module)
-    except Exception as error:  # tracing runs the user's own forward, which may raise anything
-        _LOG.debug("batch norm not folded: tracing failed: %s", error)
-        return module, frozenset()
-    if not pairs:
-        return module, frozenset()
     keep: dict[int, object] = {id(tensor): tensor for tensor in module.parameters()}
     keep |= {id(tensor): tensor for tensor in module.buffers()}
-    folded = copy.deepcopy(module, keep)
-    for conv_name, bn_name in pairs:
-        conv = cast(nn.Conv2d, folded.get_submodule(conv_name))
-        bn = cast(nn.BatchNorm2d, folded.get_submodule(bn_name))
-        weight, bias = fuse_conv_bn_weights(
-            conv.weight,
-            conv.bias,
-            cast(Tensor, bn.running_mean),
-            cast(Tensor, bn.running_var),
-            bn.eps,
-            bn.weight,
-            bn.bias,
-        )
-        conv.weight = nn.Parameter(
-            weight.detach().contiguous(memory_format=torch.channels_last), requires_grad=False
-        )
-        conv.bias = nn.Parameter(bias.detach(), requires_grad=False)
-        parent, _, child = bn_name.rpartition(".")
-        setattr(folded.get_submodule(parent), child, nn.Identity())
-    with torch.no_grad():
-        expected, got = module(images), folded(images)
+    try:
+        # The copy is traced, because a forward pass may keep what it sees: the tracer's proxies.
+        folded = copy.deepcopy(module, keep)
+        pairs = _conv_bn_pairs(folded)
+        if not pairs:
+            return module, frozenset()
+        changed = _changed_layers(folded, pairs)
+        for conv, bn in pairs:
+            _fold_pair(folded, conv, bn)
+        with torch.no_grad():
+            expected, got = module(images), folded(images)
+    except Exception as error:  # the user's own forward runs here, which may raise anything
+        _LOG.debug("batch norm not folded: %s", error)
+        return module, frozenset()
     # A trace sees one path through the model; only agreement on real numbers proves the fold.
     scale = expected.abs().max().clamp_min(1e-12)
     if not float((expected - got).abs().max() / scale) < 1e-3:
         _LOG.debug("batch norm not folded: the folded model disagrees")
         return module, frozenset()
-    return folded, frozenset(conv for conv, _ in pairs)
+    return folded, changed
+
+
+def _detached_results(module: nn.Module) -> dict[int, object]:
+    """Return the memo of a deep copy that detaches tensors kept from a forward pass.
+
+    A module may keep a result that has a history, as weight norm and home-made Grad-CAM do;
+    torch refuses to copy those.
+    """
+    kept = (value for child in module.modules() for value in vars(child).values())
+    return {
+        id(value): value.detach().clone()
+        for value in kept
+        if isinstance(value, Tensor) and not value.is_leaf
+    }
+
+
+def _fold_pair(module: nn.Module, conv_name: str, bn_name: str) -> None:
+    conv = cast(nn.Conv2d, module.get_submodule(conv_name))
+    bn = cast(nn.BatchNorm2d, module.get_submodule(bn_name))
+    weight, bias = fuse_conv_bn_weights(
+        conv.weight,
+        conv.bias,
+        cast(Tensor, bn.running_mean),
+        cast(Tensor, bn.running_var),
+        bn.eps,
+        bn.weight,
+        bn.bias,
+    )
+    conv.weight = nn.Parameter(
+        weight.detach().contiguous(memory_format=torch.channels_last), requires_grad=False
+    )
+    conv.bias = nn.Parameter(bias.detach(), requires_grad=False)
+    parent, _, child = bn_name.rpartition(".")
+    setattr(module.get_submodule(parent), child, nn.Identity())
+
+
+def _changed_layers(module: nn.Module, pairs: list[tuple[str, str]]) -> frozenset[str]:
+    """Name the layers that give something else once folded: around a convolution, not its norm."""
+    ends = [(module.get_submodule(conv), module.get_submodule(bn)) for conv, bn in pairs]
+    changed = []
+    for name, child in module.named_modules():
+        inside = set(child.modules())
+        if any(conv in inside and bn not in inside for conv, bn in ends):
+            changed.append(name)
+    return frozenset(changed)
 
 
 def _conv_bn_pairs(module: nn.Module) -> list[tuple[str, str]]:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from xai_core.classifier import layers
 from xai_core.classifier.classifier import Gradients, Passes
+from xai_core.classifier.resume import Rest, rest_of
 from xai_core.classifier.snapshot import fold_batch_norm, frozen_copy
 from xai_core.errors import ClassifierError, LayerError
 
@@ -83,6 +84,7 @@ class TorchClassifier:
         probe = self._probe()
         self.num_classes = self._count_classes(probe)
         self._fast, self._folded = fold_batch_norm(self._plain, probe)
+        self._rests: dict[str, Rest] = {}
 
     def __repr__(self) -> str:
         return f"TorchClassifier({self.name!r}, {self.num_classes} classes, {self.device})"
@@ -135,13 +137,19 @@ class TorchClassifier:
         """Return the gradient of the targets' logits; see `Classifier.gradients`.
 
         Raises:
+            ClassifierError: a target for every image is missing, or has no class; logits are not
+                finite.
             LayerError: ``at`` names no layer, one without space, or one without any gradient.
         """
         if not isinstance(images, Tensor):
-            return (self._gradients_of_batch(batch, classes, at) for batch, classes in images)
+            return (
+                self._gradients_of_batch(batch, self._checked(classes, len(batch)), at)
+                for batch, classes in images
+            )
         if targets is None:
             msg = "gradients of a tensor of images need targets, one class index for each image"
             raise ClassifierError(msg)
+        targets = self._checked(targets, len(images))
         step = self.batch_size(*images.shape[-2:])
         parts = [
             self._gradients_of_batch(images[i : i + step], targets[i : i + step], at)
@@ -157,34 +165,98 @@ class TorchClassifier:
         """
         return nn.Sequential(_Normalise(self._mean, self._std), copy.deepcopy(self._plain))
 
+    def activations(self, images: Tensor, at: str) -> Tensor:
+        """Return a layer's output ``[N, C, h, w]``; forward only, no autograd.
+
+        Raises:
+            LayerError: ``at`` names no layer, or one without space.
+        """
+        module, layer = self._module_and_layer(at)
+        step = self.batch_size(*images.shape[-2:])
+        parts = [self._output(images[i : i + step], at) for i in range(0, len(images), step)]
+        return torch.cat([layers.to_channels_first(part, layer, module, at) for part in parts])
+
+    def logits_from(self, image: Tensor, at: str, activations: Iterable[Tensor]) -> Tensor:
+        """Return the logits ``[M, K]`` that one image would get if a layer gave other outputs.
+
+        Only what follows the layer runs, wherever the model can be traced. Each output counts as
+        a forward pass, and the image itself as one more. Class tokens, and whatever bypasses the
+        layer, are the image's own.
+
+        Args:
+            image: ``[1, 3, H, W]``.
+            at: the layer's name.
+            activations: batches of outputs ``[m, C, h, w]``, taken one by one, as they are.
+
+        Raises:
+            LayerError: ``at`` names no layer, or one without space.
+        """
+        module, layer = self._module_and_layer(at)
+        own = self._output(image, at)
+        normalised = (self._to_device(image) - self._mean) / self._std
+        if at not in self._rests:
+            self._rests[at] = rest_of(module, at, self._probe()[:1])
+        parts = []
+        for batch in activations:
+            outputs = own.repeat(len(batch), *[1] * (own.ndim - 1))
+            layers.to_channels_first(outputs, layer, module, at).copy_(batch)
+            with torch.no_grad():
+                logits = self._rests[at](normalised.expand(len(batch), -1, -1, -1), outputs)
+            self.passes.forwards += len(batch)
+            self._check(logits)
+            parts.append(logits)
+        return torch.cat(parts) if parts else torch.empty(0, self.num_classes)
+
+    def _module_and_layer(self, at: str) -> tuple[nn.Module, nn.Module]:
+        # Folding changes what a convolution itself gives out; its layer is asked unfolded.
+        module = self._plain if at in self._folded else self._fast
+        return module, layers.find_layer(module, at)
+
+    def _output(self, images: Tensor, at: str) -> Tensor:
+        """Return a layer's output for one batch as the model lays it out."""
+        module, layer = self._module_and_layer(at)
+        with torch.no_grad(), layers.replaced_by_leaf(layer, at) as leaves:
+            logits = module((self._to_device(images) - self._mean) / self._std)
+        self.passes.forwards += len(images)
+        self._check(logits)
+        if not leaves:
+            msg = f"layer {at!r} takes no part in the forward pass"
+            raise LayerError(msg)
+        return leaves[0].detach()
+
     def _gradients_of_batch(self, images: Tensor, targets: Tensor, at: str | None) -> Gradients:
-        targets = targets.to(self._device)
         self.passes.gradients += len(images)
         if at is None:
             leaf = self._to_device(images).detach().requires_grad_()
             with torch.enable_grad():
                 logits = self._target_logits(self._fast, leaf, targets)
-            (gradients,) = torch.autograd.grad(logits.sum(), leaf)
+            if not logits.requires_grad:
+                msg = (
+                    f"{self.name} gives logits without a gradient: its forward pass leaves "
+                    "autograd, or torch.inference_mode() is on"
+                )
+                raise ClassifierError(msg)
+            (gradients,) = torch.autograd.grad(logits, leaf, torch.ones_like(logits))
             return Gradients(logits.detach(), leaf.detach(), gradients)
-        # Folding changes what a convolution itself gives out; its layer is asked unfolded.
-        module = self._plain if at in self._folded else self._fast
-        layer = layers.find_layer(module, at)
+        module, layer = self._module_and_layer(at)
         with torch.enable_grad(), layers.replaced_by_leaf(layer, at) as leaves:
             logits = self._target_logits(module, self._to_device(images), targets)
         if not leaves:
             msg = f"layer {at!r} takes no part in the forward pass"
             raise LayerError(msg)
-        if not logits.requires_grad:
-            raise LayerError(self._without_gradient(at))
-        (gradients,) = torch.autograd.grad(logits.sum(), leaves[0], allow_unused=True)
-        activations = leaves[0].detach()
-        spatial = layers.to_channels_first(activations, layer, module, at)
-        if gradients is None:
-            raise LayerError(self._without_gradient(at))
-        spatial_gradients = layers.to_channels_first(gradients, layer, module, at)
-        if not bool(spatial_gradients.any()):
-            raise LayerError(self._without_gradient(at))
-        return Gradients(logits.detach(), spatial, spatial_gradients)
+        activations = layers.to_channels_first(leaves[0].detach(), layer, module, at)
+        found = None
+        if logits.requires_grad:
+            (found,) = torch.autograd.grad(
+                logits, leaves[0], torch.ones_like(logits), allow_unused=True
+            )
+        if found is None:
+            found = torch.zeros_like(leaves[0])
+        gradients = layers.to_channels_first(found, layer, module, at)
+        if not bool(gradients.any()):
+            # One image may well have no gradient where others have one; a layer must have some.
+            self._require_gradient(at)
+        return Gradients(logits.detach(), activations, gradients)
 
     def _target_logits(self, module: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
         logits: Tensor = module((images - self._mean) / self._std)
@@ -245,21 +317,28 @@ class TorchClassifier:
             raise ClassifierError(msg)
         return int(logits.shape[1])
 
-    def _without_gradient(self, at: str) -> str:
-        works = []
-        probe = self._probe()[:1] * self._std + self._mean
-        for name in layers.spatial_layers(self._plain, self._probe()[:1]):
-            layer = layers.find_layer(self._fast, name)
-            with torch.enable_grad(), layers.replaced_by_leaf(layer, name) as leaves:
-                logits = self._fast((probe - self._mean) / self._std)
-            if logits.requires_grad and leaves:
-                (found,) = torch.autograd.grad(logits[0].sum(), leaves[0], allow_unused=True)
-                if found is not None and bool(
-                    layers.to_channels_first(found, layer, self._fast, name).any()
-                ):
-                    works.append(name)
+    def _checked(self, targets: Tensor, count: int) -> Tensor:
+        """Return the targets on the device; they are one class index for each image."""
+        if targets.shape != (count,):
+            msg = f"got {targets.numel()} targets for {count} images; give one class index for each"
+            raise ClassifierError(msg)
+        outside = targets[(targets < 0) | (targets >= self.num_classes)]
+        if len(outside):
+            msg = (
+                f"target {int(outside[0])} is out of range: {self.name} has {self.num_classes} "
+                f"classes (0 to {self.num_classes - 1})"
+            )
+            raise ClassifierError(msg)
+        return targets.to(self._device, torch.int64)
+
+    def _require_gradient(self, at: str) -> None:
+        """Raise unless the layer gets a gradient from images of noise."""
+        works = layers.layers_with_gradient(self._plain, self._probe())
+        if at in works:
+            return
         listed = ", ".join(name for name in works if name.count(".") <= 3) or "none"
-        return (
+        msg = (
             f"layer {at!r} gets no gradient from the logits of {self.name}, so it explains "
             f"nothing. Layers that work: {listed}"
         )
+        raise LayerError(msg)

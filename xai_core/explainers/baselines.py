@@ -7,6 +7,7 @@ without detail), ``image:FILE``.
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,7 +44,7 @@ def check_baseline(text: str) -> None:
     )
     sigma = values.get("sigma", 1)
     require(
-        isinstance(sigma, int | float) and not isinstance(sigma, bool) and sigma > 0,
+        isinstance(sigma, int | float) and not isinstance(sigma, bool) and 0 < sigma < math.inf,
         f"baseline {text!r}: `sigma` must be a number above 0",
     )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -13,6 +12,7 @@ from torch import Tensor
 from xai_core.arrays import Float32, Float64, Int64
 from xai_core.explainers.baselines import baseline_images, check_baseline
 from xai_core.explainers.explanation import Explanation, Needs, Promise, Reduction, reduce_channels
+from xai_core.explainers.points import gradient_sums
 from xai_core.parameters import require
 
 if TYPE_CHECKING:
@@ -110,24 +110,13 @@ class IntegratedGradients:
         self, classifier: Classifier, images: Tensor, reference: Tensor, targets: Tensor
     ) -> Tensor:
         nodes, weights = (
-            torch.from_numpy(array).to(images.device, torch.float32)
+            torch.from_numpy(array).to(images.device, torch.float32).view(-1, 1, 1, 1)
             for array in quadrature(self.rule, self.steps)
         )
         difference = images - reference
-        points = len(images) * len(nodes)
-        size = classifier.batch_size(*images.shape[-2:])
-        # Point p of the flat list of images x nodes: which image, which node.
-        slices = [torch.arange(i, min(i + size, points)) for i in range(0, points, size)]
 
-        def batches() -> Iterator[tuple[Tensor, Tensor]]:
-            for flat in slices:
-                image, node = flat // len(nodes), flat % len(nodes)
-                shift = nodes[node].view(-1, 1, 1, 1) * difference[image]
-                yield reference[image] + shift, targets[image]
+        def points(image: Tensor, node: Tensor) -> tuple[Tensor, Tensor]:
+            return reference[image] + nodes[node] * difference[image], weights[node]
 
-        integral = torch.zeros_like(images)
-        for flat, result in zip(slices, classifier.gradients(batches()), strict=True):
-            image, node = flat // len(nodes), flat % len(nodes)
-            weighted = result.gradients * weights[node].view(-1, 1, 1, 1)
-            integral.index_add_(0, image.to(images.device), weighted)
-        return difference * integral
+        (integral,) = gradient_sums(classifier, images, targets, len(nodes), points)
+        return difference * integral.to(torch.float32)

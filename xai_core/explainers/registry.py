@@ -2,19 +2,70 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
+import re
 from collections.abc import Mapping
+from typing import cast
 
 from xai_core.errors import ParameterError, did_you_mean
-from xai_core.explainers.cam import GradCAM
+from xai_core.explainers.attention import AttentionRollout, GradientRollout
+from xai_core.explainers.blur_path import BlurIG
+from xai_core.explainers.cam import GradCAM, GradCAMPlusPlus, HiResCAM, LayerCAM, XGradCAM
+from xai_core.explainers.combination import Combination
+from xai_core.explainers.expected import ExpectedGradients
 from xai_core.explainers.explanation import Explainer
+from xai_core.explainers.gradient import GradientTimesInput, Saliency
+from xai_core.explainers.guided import GuidedBackprop
+from xai_core.explainers.guided_path import GuidedIG
+from xai_core.explainers.hybrids import GuidedGradCAM, IGTimesGradCAM
+from xai_core.explainers.integrated_cam import IntegratedGradCAM
+from xai_core.explainers.lime import LIME
+from xai_core.explainers.noise import SmoothGrad, SmoothGradSquared, VarGrad
 from xai_core.explainers.nulls import CentreMap, InvertedMap, RandomMap, SobelMap
+from xai_core.explainers.occlusion import Occlusion
 from xai_core.explainers.path import IntegratedGradients
+from xai_core.explainers.rise import RISE
+from xai_core.explainers.score_cam import AblationCAM, EigenCAM, ScoreCAM
+from xai_core.explainers.shap import KernelSHAP
 from xai_core.parameters import from_table, parse_call
 
 EXPLAINERS: dict[str, type[Explainer]] = {
     cls.kind: cls
-    for cls in (GradCAM, IntegratedGradients, RandomMap, CentreMap, SobelMap, InvertedMap)
+    for cls in (
+        GradCAM,
+        GradCAMPlusPlus,
+        HiResCAM,
+        LayerCAM,
+        XGradCAM,
+        ScoreCAM,
+        AblationCAM,
+        EigenCAM,
+        IntegratedGradCAM,
+        AttentionRollout,
+        GradientRollout,
+        GuidedGradCAM,
+        IGTimesGradCAM,
+        Combination,
+        IntegratedGradients,
+        RandomMap,
+        CentreMap,
+        SobelMap,
+        InvertedMap,
+        GuidedBackprop,
+        RISE,
+        Occlusion,
+        LIME,
+        KernelSHAP,
+        Saliency,
+        GradientTimesInput,
+        SmoothGrad,
+        SmoothGradSquared,
+        VarGrad,
+        ExpectedGradients,
+        BlurIG,
+        GuidedIG,
+    )
 }
 """Every explainer by the name that threshold files use."""
 
@@ -39,24 +90,29 @@ def build_explainer(kind: str, parameters: Mapping[str, object]) -> Explainer:
 def parse_explainer(text: str) -> Explainer:
     """Return the explainer that ``"kind"`` or ``"kind(parameter=value)"`` names.
 
+    One of your own is named by where it stands: ``"package.module:Class(parameter=value)"``.
+
     >>> parse_explainer("integrated_gradients(steps=20)").steps
     20
     """
-    kind, parameters = parse_call(text)
-    return build_explainer(kind, parameters)
+    spec = re.match(r"\s*([\w.]+:)", text)
+    module = spec[1] if spec else ""
+    kind, parameters = parse_call(text.strip().removeprefix(module))
+    return build_explainer(module + kind, parameters)
 
 
 def _imported(spec: str) -> type[Explainer]:
     module_name, _, name = spec.partition(":")
     try:
         cls = getattr(importlib.import_module(module_name), name)
-    except (ImportError, AttributeError) as error:
+    except Exception as error:  # the user's own module may raise anything
         msg = f"explainer {spec!r} cannot be imported: {error}"
         raise ParameterError(msg) from error
-    if not (isinstance(cls, type) and hasattr(cls, "explain") and hasattr(cls, "kind")):
+    promises = hasattr(cls, "explain") and hasattr(cls, "kind")
+    if not (isinstance(cls, type) and dataclasses.is_dataclass(cls) and promises):
         msg = (
             f"explainer {spec!r} must be a frozen dataclass with a `kind` and a method "
             "`explain(classifier, images, targets)`"
         )
         raise ParameterError(msg)
-    return cls
+    return cast(type[Explainer], cls)

@@ -1,0 +1,97 @@
+"""Fixtures for tests in Python: the model, its images, and its explanations.
+
+Loaded in every pytest run, so it imports pytest and the standard library only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from xai_core.classifier import Classifier
+    from xai_core.evaluation import Explained
+    from xai_core.explainers import Explainer
+    from xai_core.imageset import ImageSet
+
+
+@pytest.fixture(scope="session")
+def xai_model(request: pytest.FixtureRequest) -> Classifier:
+    """The classifier under test; a test runs once for every ``--xai-model``.
+
+    ::
+
+        def test_knows_its_classes(xai_model):
+            assert xai_model.num_classes == 1000
+    """
+    from pytest_xai.session import session_of
+
+    name = getattr(request, "param", None)
+    if name is None:
+        pytest.fail(
+            "the fixture xai_model needs a model: run pytest with --xai-model NAME, or set "
+            "`xai_models` in the ini file",
+            pytrace=False,
+        )
+    session = session_of(request.config)
+    with _message_alone():
+        return session.classifier(name, session.thresholds_of(name))
+
+
+@pytest.fixture(scope="session")
+def xai_images(xai_model: Classifier, request: pytest.FixtureRequest) -> ImageSet:
+    """The images that ``--xai-data``, the model's threshold file or the ini name.
+
+    ::
+
+        def test_has_masks(xai_images):
+            assert xai_images.has_masks
+    """
+    from pytest_xai.session import session_of
+
+    session = session_of(request.config)
+    with _message_alone():
+        return session.images(xai_model.name, session.thresholds_of(xai_model.name))
+
+
+@pytest.fixture(scope="session")
+def xai_explain(xai_model: Classifier, request: pytest.FixtureRequest) -> Callable[..., Explained]:
+    """Explain the images: ``xai_explain("gradcam")``; computed once however many tests ask.
+
+    The name is one of the threshold file's explainers, or an explainer with its parameters; an
+    explainer object is taken as well::
+
+        def test_looks_at_the_object(xai_explain):
+            assert_iou_above(xai_explain("gradcam"), 0.45)
+            assert_complete(xai_explain("integrated_gradients", steps=20), tolerance=0.05)
+    """
+    from pytest_xai.session import session_of
+    from xai_core.errors import XaiError
+
+    session = session_of(request.config)
+    name = xai_model.name
+
+    def explain(
+        explainer: str | Explainer, *, postprocess: Sequence[str] = (), **parameters: object
+    ) -> Explained:
+        __tracebackhide__ = True
+        try:
+            return session.explained(name, explainer, postprocess, parameters)
+        except XaiError as error:
+            raise error.with_traceback(None) from None  # the test's own line says where
+
+    return explain
+
+
+@contextmanager
+def _message_alone() -> Iterator[None]:
+    """Show the library's own errors without a traceback: they are complete as they are."""
+    from xai_core.errors import XaiError
+
+    try:
+        yield
+    except XaiError as error:
+        pytest.fail(str(error), pytrace=False)

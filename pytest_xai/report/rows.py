@@ -1,0 +1,191 @@
+"""What a test reports of its gates and measurements, in builtin types only.
+
+Workers of pytest-xdist send it to the controller as an attribute of the test's report; NumPy
+scalars would end the run there.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, TypedDict
+
+if TYPE_CHECKING:
+    from pytest_xai.thresholds import GateSpec
+    from xai_core.evaluation import Evaluation, Measurement
+    from xai_core.gate import Judgement
+
+
+class GateRow(TypedDict):
+    """One gate, as the table and the JSON file show it; ``error`` = it could not be measured."""
+
+    model: str
+    file: str
+    line: int
+    method: str
+    gate: str
+    metric: str
+    protocol: str
+    level: str
+    passed: bool
+    outcome: str
+    demands: list[Demand]
+    mean: float | None
+    images: int
+    undefined: int
+    undefined_allowed: int
+    detects: float | None
+    error: str | None
+
+
+class Demand(TypedDict):
+    """One condition of a gate; ``of`` says what was compared where it is not the mean."""
+
+    of: str
+    value: float
+    threshold: float
+    above: bool
+    low: float | None
+    high: float | None
+    outcome: str
+    holds: bool
+    text: str
+
+
+class Record(TypedDict):
+    """One measurement: one metric of one explainer on one image."""
+
+    model: str
+    image: str
+    target: int
+    method: str
+    explainer: str
+    parameters: dict[str, object]
+    postprocess: list[str]
+    metric: str
+    protocol: str
+    settings: dict[str, object]
+    value: float | None
+    undefined: str | None
+
+
+class ModelFacts(TypedDict):
+    """What is known of a model and its images."""
+
+    name: str
+    fingerprint: str
+    classes: int
+    device: str
+    data: str
+    images: int
+    accuracy: float | None
+    transform: str
+
+
+def unmeasured(model: str, gate: GateSpec, *, file: str, error: str) -> GateRow:
+    """Return the row of a gate that could not be measured."""
+    return GateRow(
+        model=model,
+        file=file,
+        line=gate.line,
+        method=gate.method.name,
+        gate=gate.name,
+        metric=gate.metric.metric.name,
+        protocol=gate.metric.protocol,
+        level=gate.level,
+        passed=False,
+        outcome="error",
+        demands=[],
+        mean=None,
+        images=0,
+        undefined=0,
+        undefined_allowed=gate.conditions.undefined,
+        detects=None,
+        error=error,
+    )
+
+
+def judged(row: GateRow, judgement: Judgement, *, strict: bool) -> GateRow:
+    """Return the row with what came of its gate."""
+    row = row.copy()
+    row["passed"] = judgement.passes(strict=strict)
+    row["outcome"] = judgement.outcome
+    row["demands"] = _demands(judgement)
+    row["mean"] = _finite(judgement.measurement.mean)
+    row["images"] = judgement.images
+    row["undefined"] = len(judgement.measurement.undefined)
+    row["detects"] = _finite(judgement.detects)
+    row["error"] = None
+    return row
+
+
+def _demands(judgement: Judgement) -> list[Demand]:
+    conditions = judgement.conditions
+    labels: list[str] = []  # in the order in which a gate decides its conditions
+    if conditions.mostly is not None:
+        above = conditions.above is not None
+        side = f">= {conditions.above:.3f}" if above else f"<= {conditions.below:.3f}"
+        labels.append(f"each {side}")
+    elif conditions.above is not None or conditions.below is not None:
+        labels.append("")
+    labels += [f"over {null}" for null in conditions.beats]
+    labels += ["skill"] if conditions.skill_above is not None else []
+    return [
+        Demand(
+            of=label,
+            value=float(found.value),
+            threshold=float(found.threshold),
+            above=found.above,
+            low=_finite(found.interval.low),
+            high=_finite(found.interval.high),
+            outcome=found.outcome,
+            holds=found.holds,
+            text=found.text,
+        )
+        # No findings at all where no image has a value.
+        for label, found in zip(labels, judgement.findings, strict=bool(judgement.findings))
+    ]
+
+
+def records(evaluation: Evaluation, measurement: Measurement) -> list[Record]:
+    """Return one record for each image of a measurement."""
+    from xai_core.parameters import as_dict, identity
+
+    configured, method = measurement.metric, measurement.made_by
+    explainer = method.explainer if method else None
+    steps = method.postprocess if method else ()
+    return [
+        Record(
+            model=evaluation.classifier.name,
+            image=name,
+            target=int(evaluation.targets[index]),
+            method=measurement.method,
+            explainer=explainer.kind if explainer else measurement.method,
+            parameters=as_dict(explainer) if explainer else {},
+            postprocess=[identity(step.name, step) for step in steps],
+            metric=configured.metric.name,
+            protocol=configured.protocol,
+            settings=dict(configured.settings),
+            value=_finite(float(measurement.values[index])),
+            undefined=measurement.undefined.get(index),
+        )
+        for index, name in enumerate(measurement.names)
+    ]
+
+
+def model_facts(evaluation: Evaluation) -> ModelFacts:
+    """Return what is known of the model and the images of an evaluation."""
+    return ModelFacts(
+        name=evaluation.classifier.name,
+        fingerprint=evaluation.classifier.fingerprint,
+        classes=int(evaluation.classifier.num_classes),
+        device=evaluation.classifier.device,
+        data=evaluation.images.name,
+        images=len(evaluation.images),
+        accuracy=evaluation.accuracy,
+        transform=str(evaluation.images.transform),
+    )
+
+
+def _finite(value: float) -> float | None:
+    """JSON knows no NaN and no infinity."""
+    return float(value) if math.isfinite(value) else None

@@ -1,0 +1,256 @@
+"""The run's classifiers, images and evaluations: each built once, shared by gates and fixtures."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_xai.progress import terminal_progress
+from pytest_xai.report.rows import GateRow, model_facts, records
+from pytest_xai.settings import Settings, chosen, project_root, read_settings
+from pytest_xai.thresholds import (
+    DataTable,
+    ModelTable,
+    ThresholdFile,
+    read_thresholds,
+    seeded_explainer,
+)
+from xai_core.classifier import Classifier, load_classifier
+from xai_core.errors import ParameterError, XaiError, did_you_mean
+from xai_core.evaluation import Evaluation, Explained, Method
+from xai_core.explainers import EXPLAINERS, Explainer
+from xai_core.imageset import ImageSet, load_imageset
+from xai_core.postprocess import parse_postprocess
+
+if TYPE_CHECKING:
+    from xai_core.evaluation import Progress
+
+DEMO_MODELS = ("demo", "demo-shortcut")
+_PACKAGED = Path(__file__).parents[1] / "xai_core" / "demo" / "demo.toml"
+
+
+def threshold_stem(model: str) -> str:
+    """Return the name of a model's threshold file without its ending.
+
+    >>> threshold_stem("package.models:build"), threshold_stem("timm:resnet18.a1_in1k")
+    ('build', 'resnet18.a1_in1k')
+    """
+    return re.sub(r"[^\w.-]+", "_", model.rpartition(":")[2])
+
+
+def threshold_file_of(model: str, settings: Settings, root: Path) -> Path | None:
+    """Return the threshold file of ``model``, None if there is none.
+
+    ``--xai-thresholds`` comes first, then the folder of the ini ``xai_thresholds``, then, for the
+    demo, the one that travels in the package.
+    """
+    places = [Path(place) for place in settings.thresholds] or [root / settings.ini_thresholds]
+    stem = threshold_stem(model)
+    named = [place / f"{stem}.toml" if place.is_dir() else place for place in places]
+    exact = [path for path in named if path.is_file() and path.stem == stem]
+    given = [path for path in named if path.is_file() and path in places]
+    found = next(iter(exact or given), None)
+    if found is None and model in DEMO_MODELS and not settings.thresholds:
+        return _PACKAGED
+    return found
+
+
+class XaiSession:
+    """What gates and fixtures of one run share."""
+
+    def __init__(self, settings: Settings, root: Path, progress: Progress | None) -> None:
+        self.settings = settings
+        self.root = root
+        self._progress = progress
+        self._built: dict[object, Any] = {}
+        self._evaluations: list[Evaluation] = []
+        self._reported: list[int] = []
+
+    @property
+    def seed(self) -> int:
+        """Seed of everything random that does not set its own."""
+        return chosen(self.settings.seed, self.settings.ini_seed) or 0
+
+    def evaluation(self, model: str, thresholds: ThresholdFile | None) -> Evaluation:
+        """Return the evaluation of ``model`` on the images of ``thresholds``, built once.
+
+        Raises:
+            XaiError: the model or the images cannot be loaded.
+        """
+        found = self._opened(model, thresholds)
+        _ = found.accuracy  # reports show it; an error belongs to the test that asks first
+        return found
+
+    def images(self, model: str, thresholds: ThresholdFile | None) -> ImageSet:
+        """Return the images of ``thresholds`` as ``model`` sees them.
+
+        Raises:
+            XaiError: the model or the images cannot be loaded.
+        """
+        return self._opened(model, thresholds).images
+
+    def classifier(self, model: str, thresholds: ThresholdFile | None) -> Classifier:
+        """Return the classifier called ``model``, loaded once.
+
+        Raises:
+            XaiError: it cannot be loaded.
+        """
+        table = thresholds.model if thresholds else ModelTable()
+        found: Classifier = self._once(("model", model, table), lambda: self._load(model, table))
+        return found
+
+    def thresholds(self, path: Path) -> ThresholdFile:
+        """Return what the threshold file at ``path`` says, read once.
+
+        Raises:
+            ThresholdFileError: the file is wrong.
+        """
+        shown = os.fspath(path.relative_to(self.root) if path.is_relative_to(self.root) else path)
+        found: ThresholdFile = self._once(
+            ("file", path), lambda: read_thresholds(path, shown=shown, seed=self.seed)
+        )
+        return found
+
+    def thresholds_of(self, model: str) -> ThresholdFile | None:
+        """Return what the threshold file of ``model`` says; None without one.
+
+        Raises:
+            ThresholdFileError: the file is wrong.
+        """
+        path = threshold_file_of(model, self.settings, self.root)
+        return None if path is None else self.thresholds(path.absolute())
+
+    def explained(
+        self,
+        model: str,
+        explainer: str | Explainer,
+        postprocess: Sequence[str],
+        parameters: Mapping[str, object],
+    ) -> Explained:
+        """Return the explanations of the images of ``model``; see the fixture ``xai_explain``.
+
+        Raises:
+            XaiError: an unknown explainer, or parameters for one that has its own.
+        """
+        thresholds = self.thresholds_of(model)
+        evaluation = self.evaluation(model, thresholds)
+        steps = tuple(parse_postprocess(step) for step in postprocess)
+        if not isinstance(explainer, str):
+            return Explained(evaluation, Method(explainer.kind, explainer, steps))
+        named = thresholds.methods if thresholds else {}
+        if explainer in named and not parameters:
+            method = named[explainer]
+            return Explained(evaluation, replace(method, postprocess=steps or method.postprocess))
+        if thresholds and explainer in named and explainer not in EXPLAINERS:
+            msg = (
+                f"{explainer!r} has its parameters in {thresholds.shown}, got {list(parameters)}; "
+                f"for others name the kind, {named[explainer].explainer.kind!r}"
+            )
+            raise ParameterError(msg)
+        if ":" not in explainer and explainer not in EXPLAINERS:
+            msg = f"no explainer {explainer!r}: {did_you_mean(explainer, [*named, *EXPLAINERS])}"
+            raise ParameterError(msg)
+        built = seeded_explainer(explainer, parameters, self.seed)
+        return Explained(evaluation, Method(explainer, built, steps))
+
+    def report_of(self, gates: list[GateRow]) -> dict[str, Any]:
+        """Return what was measured since the last call, in builtin types."""
+        found: dict[str, Any] = {"gates": gates, "records": [], "models": []}
+        for place, evaluation in enumerate(self._evaluations):
+            fresh = evaluation.measurements[self._reported[place] :]
+            if fresh:
+                self._reported[place] += len(fresh)
+                found["models"].append(model_facts(evaluation))
+                for measurement in fresh:
+                    found["records"] += records(evaluation, measurement)
+        return found
+
+    def _once(self, key: object, build: Callable[[], object]) -> Any:
+        """Return what ``build`` makes, or raise what it raised: a failure is not tried again."""
+        if key not in self._built:
+            try:
+                self._built[key] = build()
+            except XaiError as error:
+                self._built[key] = error
+        found = self._built[key]
+        if isinstance(found, XaiError):
+            raise found.with_traceback(None)
+        return found
+
+    def _load(self, model: str, table: ModelTable) -> Classifier:
+        settings = self.settings
+        weights = settings.weights_of(model)
+        if weights is None and table.weights is not None:
+            weights = self._under_root(table.weights)
+        return load_classifier(
+            table.spec or model,
+            weights=weights,
+            device=chosen(settings.device, settings.ini_device) or "cpu",
+            batch_size=chosen(settings.batch, settings.ini_batch),
+            size=table.size,
+            normalization=table.normalization,
+            num_classes=table.num_classes,
+            seed=self.seed,
+            name=model,
+        )
+
+    def _opened(self, model: str, thresholds: ThresholdFile | None) -> Evaluation:
+        data = thresholds.data if thresholds else DataTable()
+        classifier = self.classifier(model, thresholds)
+        # As text, because the labels of a COCO file are a dict.
+        key = ("evaluation", model, thresholds.model if thresholds else None, repr(data))
+        found: Evaluation = self._once(key, lambda: self._open(model, classifier, data))
+        return found
+
+    def _open(self, model: str, classifier: Classifier, table: DataTable) -> Evaluation:
+        images = load_imageset(
+            self._source(model, table.path),
+            transform=table.transform,
+            size=classifier.size,
+            limit=chosen(self.settings.limit, table.limit, self.settings.ini_limit),
+            num_classes=classifier.num_classes,
+            images=None if table.images is None else self._under_root(table.images),
+            labels=table.labels,
+        )
+        evaluation = Evaluation(classifier, images, seed=self.seed, progress=self._progress)
+        self._evaluations.append(evaluation)
+        self._reported.append(0)
+        return evaluation
+
+    def _source(self, model: str, path: str | None) -> str:
+        if self.settings.data is not None:
+            return self.settings.data
+        if path is not None:
+            return self._under_root(path)
+        if model in DEMO_MODELS:
+            return "demo"
+        if self.settings.ini_data is not None:
+            return self._under_root(self.settings.ini_data)
+        msg = (
+            f"no images for {model}: give --xai-data PATH, or `path` under [data] in its threshold "
+            "file, or the ini xai_data"
+        )
+        raise XaiError(msg)
+
+    def _under_root(self, path: str) -> str:
+        """Return a path of the project, relative to the root; other texts as they are."""
+        under = self.root / path
+        return os.fspath(under) if under.exists() else path
+
+
+SESSION = pytest.StashKey[XaiSession]()
+
+
+def session_of(config: pytest.Config) -> XaiSession:
+    """Return the run's session, made when first asked for."""
+    if SESSION not in config.stash:
+        config.stash[SESSION] = XaiSession(
+            read_settings(config), project_root(config), terminal_progress(config)
+        )
+    return config.stash[SESSION]

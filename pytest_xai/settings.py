@@ -1,0 +1,218 @@
+"""What was asked for on the command line and in the ini file, in one place.
+
+One precedence everywhere: command line > threshold file > ini > default. A value here that is
+None was not asked for on the command line; `chosen` then falls through to the next source.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The run's settings; ``ini_*`` are the project's own defaults.
+
+    Attributes:
+        models: names given by ``--xai-model``, without repetitions.
+        weights: model -> weights; the key ``""`` stands for the only model.
+    """
+
+    models: tuple[str, ...]
+    weights: dict[str, str]
+    data: str | None
+    thresholds: tuple[str, ...]
+    limit: int | None
+    device: str | None
+    seed: int | None
+    batch: int | None
+    strict: bool
+    json: Path | None
+    ini_models: tuple[str, ...]
+    ini_thresholds: str
+    ini_data: str | None
+    ini_limit: int | None
+    ini_device: str
+    ini_seed: int
+    ini_batch: int | None
+
+    @property
+    def fixture_models(self) -> tuple[str, ...]:
+        """The models that tests with the fixture ``xai_model`` run on."""
+        return self.models or self.ini_models
+
+    def as_options(self) -> list[str]:
+        """Return what was asked for on the command line, as far as it changes a verdict."""
+        options: list[tuple[str, str]] = [("model", model) for model in self.models]
+        for model, weights in self.weights.items():
+            options.append(("weights", f"{model}={weights}" if model else weights))
+        options += [("thresholds", path) for path in self.thresholds]
+        for name in ("data", "limit", "device", "seed", "batch"):
+            value = getattr(self, name)
+            if value is not None:
+                options.append((name, str(value)))
+        listed = [f"--xai-{name}={value}" for name, value in options]
+        return [*listed, "--xai-strict"] if self.strict else listed
+
+    def weights_of(self, model: str) -> str | None:
+        """Return the weights given on the command line for ``model``."""
+        return self.weights.get(model, self.weights.get(""))
+
+
+def chosen(*sources: T | None) -> T | None:
+    """Return the first of ``sources`` that is not None; give them in the order of precedence."""
+    return next((source for source in sources if source is not None), None)
+
+
+def add_options(parser: pytest.Parser) -> None:
+    """Declare every option and ini name of the plugin."""
+    group = parser.getgroup("xai", "explanation quality of image classifiers (pytest-xai)")
+    add = group.addoption
+    add(
+        "--xai-model",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="gate this model on thresholds/NAME.toml (repeatable): demo, demo-shortcut, a "
+        "torchvision name such as densenet121, timm:NAME, package.module:function",
+    )
+    add(
+        "--xai-weights",
+        action="append",
+        default=[],
+        metavar="[NAME=]FILE",
+        help="the model's weights: a .safetensors, .pth or .pt state dict, 'random', or a name of "
+        "torchvision's registry; NAME= says whose, with several models",
+    )
+    add(
+        "--xai-data",
+        metavar="PATH",
+        help="the images: a folder with images/, masks/ and labels.csv, a COCO instance file, "
+        "package.module:function, or 'demo'",
+    )
+    add(
+        "--xai-thresholds",
+        action="append",
+        default=[],
+        metavar="PATH",
+        help="a threshold file, or a folder with one for each model (default: the ini "
+        "xai_thresholds, 'thresholds')",
+    )
+    add("--xai-limit", type=_at_least(1), metavar="N", help="take the first N images only")
+    add("--xai-device", metavar="NAME", help="cpu, cuda, cuda:1, mps or auto (default: cpu)")
+    add(
+        "--xai-seed",
+        type=_at_least(0),
+        metavar="N",
+        help="seed of everything random that does not set its own (default: 0)",
+    )
+    add("--xai-batch", type=_at_least(1), metavar="N", help="images in one pass (default: by size)")
+    add(
+        "--xai-strict",
+        action="store_true",
+        help="pass only what is proven: a gate whose confidence interval holds the threshold fails",
+    )
+    add("--xai-json", metavar="PATH", help="write every measurement as JSON to this file")
+    ini = parser.addini
+    ini("xai_models", "models for the fixture xai_model without --xai-model", type="args")
+    ini("xai_thresholds", "folder of the threshold files", default="thresholds")
+    ini("xai_data", "image set of a threshold file that names none", default="")
+    ini("xai_limit", "take the first so many images only", default="")
+    ini("xai_device", "cpu, cuda, cuda:1, mps or auto", default="cpu")
+    ini("xai_seed", "seed of everything random", default="0")
+    ini("xai_batch", "images in one pass", default="")
+
+
+def read_settings(config: pytest.Config) -> Settings:
+    """Return the settings of this run.
+
+    Raises:
+        pytest.UsageError: an option or ini value that cannot be.
+    """
+    option = config.getoption
+    models = tuple(dict.fromkeys(option("--xai-model")))
+    ini_models = tuple(config.getini("xai_models"))
+    json_path = option("--xai-json")
+    return Settings(
+        models=models,
+        weights=_weights(option("--xai-weights"), models or ini_models),
+        data=option("--xai-data"),
+        thresholds=tuple(option("--xai-thresholds")),
+        limit=option("--xai-limit"),
+        device=option("--xai-device"),
+        seed=option("--xai-seed"),
+        batch=option("--xai-batch"),
+        strict=option("--xai-strict"),
+        json=Path(os.path.abspath(json_path)) if json_path else None,  # noqa: PTH100 - no symlinks
+        ini_models=ini_models,
+        ini_thresholds=config.getini("xai_thresholds"),
+        ini_data=config.getini("xai_data") or None,
+        ini_limit=_ini_number(config, "xai_limit", least=1),
+        ini_device=config.getini("xai_device"),
+        ini_seed=_ini_number(config, "xai_seed", least=0) or 0,
+        ini_batch=_ini_number(config, "xai_batch", least=1),
+    )
+
+
+def project_root(config: pytest.Config) -> Path:
+    """Return the folder that paths in ini and threshold files are relative to.
+
+    It is pytest's root directory, unless pytest was led astray: before it knows our options, it
+    takes ``--xai-data PATH`` for the path of a test, and looks for its ini file around that.
+    """
+    started_in = config.invocation_params.dir
+    found = config.inipath is not None or config.getoption("rootdir")
+    return config.rootpath if found and started_in.is_relative_to(config.rootpath) else started_in
+
+
+def _at_least(least: int) -> Callable[[str], int]:
+    """Return what reads a whole number, and says what it expected of any other text."""
+
+    def number(text: str) -> int:
+        try:
+            found = int(text)
+        except ValueError:
+            found = least - 1
+        if found < least:
+            msg = f"expected a whole number, {least} or more, got {text!r}"
+            raise argparse.ArgumentTypeError(msg)
+        return found
+
+    return number
+
+
+def _ini_number(config: pytest.Config, name: str, *, least: int) -> int | None:
+    text = str(config.getini(name)).strip()
+    if not text:
+        return None
+    try:
+        return _at_least(least)(text)
+    except argparse.ArgumentTypeError as error:
+        msg = f"ini {name}: {error}"
+        raise pytest.UsageError(msg) from None
+
+
+def _weights(given: list[str], models: tuple[str, ...]) -> dict[str, str]:
+    weights: dict[str, str] = {}
+    for text in given:
+        name, equals, path = text.partition("=")
+        if equals and (name in models or (not models and os.sep not in name)):
+            weights[name] = path
+        elif len(models) <= 1:
+            weights[""] = text
+        else:
+            msg = (
+                f"--xai-weights {text!r}: with several models say whose they are, e.g. "
+                f"--xai-weights {models[0]}={text}"
+            )
+            raise pytest.UsageError(msg)
+    return weights

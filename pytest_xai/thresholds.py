@@ -1,0 +1,233 @@
+"""The threshold file: which images, which explainers, which gates.
+
+Read with every name and type checked; an error names file, line and key, and the nearest valid
+name.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pytest_xai.toml_source import TomlSource, read_toml
+from xai_core.classifier import Normalization
+from xai_core.errors import ParameterError, did_you_mean
+from xai_core.evaluation import Method
+from xai_core.explainers import EXPLAINERS, Explainer, build_explainer
+from xai_core.gate import Conditions
+from xai_core.metrics import METRICS, ConfiguredMetric
+from xai_core.parameters import from_table, require
+from xai_core.postprocess import PostProcess, parse_postprocess
+
+T = TypeVar("T")
+
+_TABLES = ("model", "data", "explainers", "gates")
+_CONDITIONS = tuple(Conditions.__dataclass_fields__)
+_GATE_KEYS = (*_CONDITIONS, "metric", "protocol", "level")
+
+
+@dataclass(frozen=True)
+class ModelTable:
+    """``[model]``: how the model of this file is built, where its name alone does not say.
+
+    Args:
+        spec: as ``--xai-model`` takes it; None = the name of the file.
+        weights: file or name; a path is relative to pytest's root directory.
+        normalization: ``imagenet``, ``none``, or ``{mean = [...], std = [...]}``.
+        size: height and width.
+        num_classes: for random weights.
+    """
+
+    spec: str | None = None
+    weights: str | None = None
+    normalization: Literal["imagenet", "none"] | Normalization | None = None
+    size: tuple[int, int] | None = None
+    num_classes: int | None = None
+
+
+@dataclass(frozen=True)
+class DataTable:
+    """``[data]``: the images.
+
+    Args:
+        path: a folder, a COCO file, ``package.module:function`` or ``demo``; a path is relative
+            to pytest's root directory.
+        limit: the first so many images in the fixed order.
+        transform: ``resize``, ``center-crop`` or ``center-crop(resize=256)``.
+        images: folder of a COCO file's photographs.
+        labels: name of a COCO category -> class index.
+    """
+
+    path: str | None = None
+    limit: int | None = None
+    transform: str = "resize"
+    images: str | None = None
+    labels: dict[str, int] | None = None
+
+    def __post_init__(self) -> None:
+        require(self.limit is None or self.limit >= 1, "`limit` must be at least 1")
+
+
+@dataclass(frozen=True)
+class GateSpec:
+    """One gate of a threshold file.
+
+    Attributes:
+        name: the key in the file: the metric's name, or any other with ``metric = "..."``.
+        method: the explainer it belongs to.
+        metric: what is measured.
+        conditions: what is demanded.
+        level: whether a failure fails the test or only warns.
+        line: in the file.
+    """
+
+    name: str
+    method: Method
+    metric: ConfiguredMetric
+    conditions: Conditions
+    level: Literal["fail", "warn"]
+    line: int
+
+
+@dataclass(frozen=True)
+class ThresholdFile:
+    """What a threshold file says, checked; ``shown`` is how messages call it."""
+
+    shown: str
+    model: ModelTable = field(default_factory=ModelTable)
+    data: DataTable = field(default_factory=DataTable)
+    methods: Mapping[str, Method] = field(default_factory=dict)
+    gates: tuple[GateSpec, ...] = ()
+
+
+def read_thresholds(path: Path, *, shown: str, seed: int) -> ThresholdFile:
+    """Return what the threshold file at ``path`` says.
+
+    Args:
+        path: of the file.
+        shown: how messages call it.
+        seed: for every explainer and metric that has one and does not set it.
+
+    Raises:
+        ThresholdFileError: anything in it that is unknown, mistyped or incomplete.
+    """
+    source = read_toml(path, shown=shown)
+    for key in source.data:
+        if key not in _TABLES:
+            raise source.error([key], f"unknown table: {did_you_mean(key, _TABLES)}")
+    tables = {name: _table(source, [name], source.data.get(name, {})) for name in _TABLES}
+    model = _read(source, ["model"], ModelTable, tables["model"])
+    data = _read(source, ["data"], DataTable, tables["data"])
+    methods = {
+        name: _method(source, name, _table(source, ["explainers", name], table), seed)
+        for name, table in tables["explainers"].items()
+    }
+    gates = []
+    for name, table in tables["gates"].items():
+        where = ["gates", name]
+        if name not in methods:
+            known = did_you_mean(name, methods) if methods else "there is none"
+            hint = f" (or add an empty table [explainers.{name}])" if name in EXPLAINERS else ""
+            raise source.error(where, f"no [explainers.{name}] in this file: {known}{hint}")
+        for key, gate in _table(source, where, table).items():
+            gates.append(_gate(source, [*where, key], methods[name], gate, seed))
+    if not gates:
+        raise source.error(["gates"], "no gates; add e.g. [gates.gradcam] iou = { above = 0.4 }")
+    return ThresholdFile(shown, model, data, methods, tuple(gates))
+
+
+def seeded_explainer(kind: str, parameters: Mapping[str, object], seed: int) -> Explainer:
+    """Return the explainer ``kind``, with the run's ``seed`` if it takes one and has none.
+
+    Raises:
+        ParameterError: an unknown kind or parameter, a wrong type.
+    """
+    explainer = build_explainer(kind, parameters)
+    if "seed" in getattr(explainer, "__dataclass_fields__", {}) and "seed" not in parameters:
+        return build_explainer(kind, {**parameters, "seed": seed})
+    return explainer
+
+
+def _table(source: TomlSource, keys: list[str], value: object) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise source.error(keys, f"expected a table, got {value!r}")
+    return value
+
+
+def _read(source: TomlSource, keys: list[str], cls: type[T], table: Mapping[str, object]) -> T:
+    try:
+        return from_table(cls, table, what=f"[{'.'.join(keys)}]")
+    except ParameterError as error:
+        raise source.error([*keys, *_blamed(table, error)], str(error)) from None
+
+
+def _blamed(table: Mapping[str, object], error: ParameterError) -> list[str]:
+    """Return the key of ``table`` that ``error`` is about; nothing if it names none."""
+    quoted = [re.search(rf"['`]{re.escape(key)}['`\[]", str(error)) for key in table]
+    found = [(match.start(), key) for key, match in zip(table, quoted, strict=True) if match]
+    return [min(found)[1]] if found else []
+
+
+def _method(source: TomlSource, name: str, table: dict[str, Any], seed: int) -> Method:
+    where = ["explainers", name]
+    parameters = dict(table)
+    kind = parameters.pop("kind", name)
+    if not isinstance(kind, str):
+        raise source.error([*where, "kind"], f"expected the name of an explainer, got {kind!r}")
+    steps = parameters.pop("postprocess", [])
+    if not isinstance(steps, list) or not all(isinstance(step, str) for step in steps):
+        msg = f'expected a list of texts such as ["gaussian(sigma=3)"], got {steps!r}'
+        raise source.error([*where, "postprocess"], msg)
+    try:
+        chain: tuple[PostProcess, ...] = tuple(parse_postprocess(step) for step in steps)
+    except ParameterError as error:
+        raise source.error([*where, "postprocess"], str(error)) from None
+    try:
+        return Method(name, seeded_explainer(kind, parameters, seed), chain)
+    except ParameterError as error:
+        blamed = _blamed(parameters, error) or (["kind"] if "kind" in table else [])
+        raise source.error([*where, *blamed], str(error)) from None
+
+
+def _gate(
+    source: TomlSource, where: list[str], method: Method, value: object, seed: int
+) -> GateSpec:
+    name = where[-1]
+    if not isinstance(value, dict):
+        msg = (
+            f"a threshold needs its direction: expected {{ above = {value!r} }} or "
+            f"{{ below = {value!r} }}, got {value!r}"
+        )
+        raise source.error(where, msg)
+    table = dict(value)
+    metric_name = table.pop("metric", name)
+    if metric_name not in METRICS:
+        raise source.error(
+            where, f"no metric {metric_name!r}: {did_you_mean(str(metric_name), METRICS)}"
+        )
+    metric = METRICS[metric_name]
+    level = table.pop("level", "fail")
+    if level not in ("fail", "warn"):
+        raise source.error(where, f"`level` must be 'fail' or 'warn', got {level!r}")
+    protocol = table.pop("protocol", None)
+    conditions = {key: table.pop(key) for key in _CONDITIONS if key in table}
+    if isinstance(conditions.get("beats"), str):
+        conditions["beats"] = [conditions["beats"]]
+    for key in table:
+        if key not in metric.settings:
+            known = did_you_mean(key, [*_GATE_KEYS, *metric.settings])
+            raise source.error(where, f"unknown key {key!r} of a gate on {metric_name}: {known}")
+    if "seed" in metric.settings:
+        table.setdefault("seed", seed)
+    try:
+        configured = metric.configure(table)
+        checked = from_table(Conditions, conditions, what="the gate")
+    except ParameterError as error:
+        raise source.error(where, str(error)) from None
+    if protocol is not None and protocol != configured.protocol:
+        msg = f"this version measures {configured.protocol!r}, the file pins {protocol!r}"
+        raise source.error(where, msg)
+    return GateSpec(name, method, configured, checked, level, source.line_of(where))

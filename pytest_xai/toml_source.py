@@ -1,0 +1,96 @@
+"""TOML with the line of every key, so that an error can say where."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from xai_core.errors import XaiError
+
+Keys = tuple[str, ...]
+
+_HEADER = re.compile(r"\s*\[+\s*(?P<keys>[^\[\]]+?)\s*\]+\s*(#.*)?$")
+_KEY = re.compile(r"\s*(?P<keys>[\w\"'. -]+?)\s*=")
+
+
+class ThresholdFileError(XaiError):
+    """A threshold file cannot be read, or asks for something that does not exist."""
+
+
+@dataclass(frozen=True)
+class TomlSource:
+    """A TOML file: its values, and where each key stands.
+
+    Attributes:
+        shown: the file as messages call it.
+        data: builtin values.
+    """
+
+    shown: str
+    data: dict[str, Any]
+    _lines: dict[Keys, int] = field(repr=False)
+
+    def line_of(self, keys: Iterable[str]) -> int:
+        """Return the line of a key, or of the nearest table around it."""
+        found = tuple(keys)
+        while found and found not in self._lines:
+            found = found[:-1]
+        return self._lines.get(found, 1)
+
+    def error(self, keys: Iterable[str], message: str) -> ThresholdFileError:
+        """Return an error that names file, line and key."""
+        found = tuple(keys)
+        return ThresholdFileError(
+            f"{self.shown}:{self.line_of(found)}: {'.'.join(found)}: {message}"
+        )
+
+
+def read_toml(path: Path, *, shown: str) -> TomlSource:
+    """Return the values of a TOML file and the line of every key.
+
+    Args:
+        path: of the file.
+        shown: how messages call it.
+
+    Raises:
+        ThresholdFileError: the file cannot be read, or is not TOML.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        msg = f"{shown}: cannot be read: {error}"
+        raise ThresholdFileError(msg) from error
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        line = re.search(r"at line (\d+)", str(error))
+        number = int(line[1]) if line else len(text.splitlines())
+        msg = f"{shown}:{number}: not valid TOML: {error}"
+        raise ThresholdFileError(msg) from None
+    return TomlSource(shown, data, _lines(text))
+
+
+def _lines(text: str) -> dict[Keys, int]:
+    """Map each key to its line.
+
+    The text is known to be valid. A line inside a multi-line string that looks like a key may be
+    taken for one; that can only add a key that nobody asks for.
+    """
+    lines: dict[Keys, int] = {}
+    table: Keys = ()
+    for number, line in enumerate(text.splitlines(), start=1):
+        if header := _HEADER.match(line):
+            table = _split(header["keys"])
+            lines.setdefault(table, number)
+        elif key := _KEY.match(line):
+            lines.setdefault((*table, *_split(key["keys"])), number)
+    return lines
+
+
+def _split(keys: str) -> Keys:
+    quoted = re.findall(r"\"([^\"]*)\"|'([^']*)'|([\w-]+)", keys)
+    return tuple(next((part for part in parts if part), "") for parts in quoted)

@@ -1,0 +1,78 @@
+"""A forward pass from a layer on: what the rest of the model makes of another output there."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from xai_core.classifier.layers import find_layer, replaced_by_leaf
+
+_LOG = logging.getLogger("xai_core")
+
+Rest = Callable[[Tensor, Tensor], Tensor]
+"""Maps normalised images and the layer's output for them to logits."""
+
+
+def rest_of(module: nn.Module, name: str, images: Tensor) -> Rest:
+    """Return what follows the layer called ``name``, as cheap as the model allows.
+
+    Where the model can be traced, nothing below the layer runs unless something bypasses the
+    layer; elsewhere the whole model runs and the layer's output is replaced.
+
+    Args:
+        module: a frozen model.
+        name: a layer that runs once in a forward pass.
+        images: normalised images to prove the shortcut on.
+    """
+    layer = find_layer(module, name)
+
+    def whole(images: Tensor, output: Tensor) -> Tensor:
+        handle = layer.register_forward_hook(lambda *_: output)
+        try:
+            logits: Tensor = module(images)
+        finally:
+            handle.remove()
+        return logits
+
+    with torch.no_grad():
+        with replaced_by_leaf(layer, name) as leaves:
+            expected = module(images)
+        try:
+            short = _traced_from(module, name)
+            got = short(images, leaves[0].detach().clone())
+            agrees = torch.allclose(got, expected, rtol=1e-4, atol=1e-5)
+        except Exception as error:  # tracing runs the user's own forward, which may raise anything
+            _LOG.debug("the whole model runs for each output of %s: %s", name, error)
+            return whole
+    return short if agrees else whole
+
+
+class _WholeLayer(torch.fx.Tracer):
+    """Traces a model without looking into one of its layers."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self._name = name
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return module_qualified_name == self._name or super().is_leaf_module(
+            m, module_qualified_name
+        )
+
+
+def _traced_from(module: nn.Module, name: str) -> Callable[..., Any]:
+    graph = _WholeLayer(name).trace(module)
+    (layer,) = (node for node in graph.nodes if node.op == "call_module" and node.target == name)
+    (images,) = (node for node in graph.nodes if node.op == "placeholder")
+    with graph.inserting_after(images):
+        output = graph.placeholder("layer_output")
+    layer.replace_all_uses_with(output)
+    graph.erase_node(layer)
+    rest = torch.fx.GraphModule(module, graph)
+    rest.graph.eliminate_dead_code()
+    rest.recompile()
+    return rest

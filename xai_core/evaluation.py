@@ -1,0 +1,395 @@
+"""Classifier x images x explainers x metrics -> measurements: the only place that loops."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from xai_core.arrays import Float32, Float64, Int64
+from xai_core.classifier import Classifier
+from xai_core.errors import UndefinedMeasurementError, XaiError
+from xai_core.explainers import Complete, Explainer, Explanation, null_maps
+from xai_core.imageset import Batch, ImageSet
+from xai_core.metrics import METRICS, ConfiguredMetric
+from xai_core.parameters import as_dict, identity
+from xai_core.postprocess import PostProcess, apply
+
+_MOST_DECODED_BYTES = 2**30  # larger sets are decoded anew for every pass
+
+
+@dataclass(frozen=True)
+class Method:
+    """An explainer with its post-processing under the name that a gate uses.
+
+    A raw map and a smoothed one are different explanations, so post-processing is part of a
+    method's identity.
+    """
+
+    name: str
+    explainer: Explainer
+    postprocess: tuple[PostProcess, ...] = ()
+
+    @property
+    def identity(self) -> str:
+        """The text that names explainer, parameters and post-processing; not the name."""
+        steps = [identity(self.explainer.kind, self.explainer)]
+        steps += [identity(step.name, step) for step in self.postprocess]
+        return " | ".join(steps)
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The explainer's parameters as builtin types."""
+        return as_dict(self.explainer)
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One metric of one method on every image of a set.
+
+    Attributes:
+        metric: what was measured.
+        method: name of the explainer or null map.
+        made_by: the explainer; None for a null map, and for values measured elsewhere.
+        names: of the images.
+        values: float64 ``[N]``, NaN exactly where ``undefined`` has a reason.
+        undefined: index of an image -> why the metric has no value there.
+    """
+
+    metric: ConfiguredMetric
+    method: str
+    names: tuple[str, ...]
+    values: Float64 = field(repr=False)
+    undefined: dict[int, str] = field(default_factory=dict)
+    made_by: Method | None = None
+
+    @property
+    def defined(self) -> Float64:
+        """The values that exist."""
+        return self.values[~np.isnan(self.values)]
+
+    @property
+    def mean(self) -> float:
+        """Mean over the images that have a value; NaN if none has."""
+        return float(self.defined.mean()) if len(self.defined) else float("nan")
+
+
+@dataclass(frozen=True)
+class Explained:
+    """The explanations of one method in an evaluation, made when first asked for.
+
+    Attributes:
+        evaluation: classifier and images.
+        method: explainer and post-processing.
+    """
+
+    evaluation: Evaluation
+    method: Method
+
+    @property
+    def heatmaps(self) -> Float32:
+        """Relevance per pixel after post-processing, float32 ``[N, H, W]``."""
+        return self.evaluation.explain(self.method).heatmaps
+
+    @property
+    def attributions(self) -> Float32 | None:
+        """Signed attributions, float32 ``[N, 3, H, W]``; None where the method has none."""
+        return self.evaluation.explain(self.method).attributions
+
+
+class Progress(Protocol):
+    """Told what is being worked on, and how far it is."""
+
+    def task(self, what: str, total: int) -> AbstractContextManager[Callable[[int], None]]:
+        """Open a task of ``total`` images; the function it gives is called with each advance."""
+        ...
+
+
+class Silent:
+    """A `Progress` that shows nothing."""
+
+    @contextmanager
+    def task(self, what: str, total: int) -> Iterator[Callable[[int], None]]:  # noqa: ARG002
+        """Open a task that nobody sees."""
+        yield lambda _count: None
+
+
+class Evaluation:
+    """One classifier on one image set; every explanation and measurement is computed once.
+
+    The target of an image is its label, or the predicted class where it has none. Images are
+    decoded, explained and measured a batch at a time; kept are the heatmaps and attributions,
+    16 bytes for each pixel of each method.
+
+    Args:
+        classifier: what is explained.
+        images: on which images.
+        seed: of everything random that does not set its own.
+        progress: told how far it is.
+
+    Raises:
+        XaiError: a label that the classifier has no class for.
+    """
+
+    def __init__(
+        self,
+        classifier: Classifier,
+        images: ImageSet,
+        *,
+        seed: int = 0,
+        progress: Progress | None = None,
+    ) -> None:
+        self.classifier = classifier
+        self.images = images
+        self.seed = seed
+        self._progress = progress or Silent()
+        self._explanations: dict[str, Explanation] = {}
+        self._measurements: dict[tuple[str, ConfiguredMetric], Measurement] = {}
+        self._decoded: dict[int, Batch] = {}
+        height, width = images.transform.size
+        self._keeps_decoded = len(images) * 3 * height * width * 4 <= _MOST_DECODED_BYTES
+        for name, label in zip(images.names, images.labels, strict=True):
+            if label is not None and label >= classifier.num_classes:
+                msg = (
+                    f"{images.name}: image {name!r} has label {label}, but {classifier.name} has "
+                    f"{classifier.num_classes} classes (0 to {classifier.num_classes - 1})"
+                )
+                raise XaiError(msg)
+
+    @property
+    def measurements(self) -> list[Measurement]:
+        """Everything measured so far, in order."""
+        return list(self._measurements.values())
+
+    @cached_property
+    def probabilities(self) -> Float32:
+        """Softmax probabilities of the images, float32 ``[N, K]``."""
+        parts = [
+            self.classifier.scores(torch.from_numpy(batch.images)).cpu().numpy()
+            for _, batch in self._batches(f"classifying {self.images.name}")
+        ]
+        return np.concatenate(parts)
+
+    @cached_property
+    def targets(self) -> Int64:
+        """The class that is explained, for every image: its label, else the predicted class."""
+        labels = self.images.labels
+        if any(label is None for label in labels):
+            predicted = self.probabilities.argmax(axis=1)
+            labels = tuple(
+                int(guess) if label is None else label
+                for label, guess in zip(labels, predicted, strict=True)
+            )
+        return np.asarray(labels, dtype=np.int64)
+
+    @property
+    def accuracy(self) -> float | None:
+        """Share of the labelled images that the classifier gets right; None without labels."""
+        labels = np.asarray([-1 if label is None else label for label in self.images.labels])
+        labelled = labels >= 0
+        if not labelled.any():
+            return None
+        predicted = self.probabilities.argmax(axis=1)
+        return float((predicted == labels)[labelled].mean())
+
+    def explain(self, method: Method) -> Explanation:
+        """Return the explanations of all images by ``method``, computed once."""
+        if method.identity not in self._explanations:
+            raw = Method(method.name, method.explainer)
+            if method.postprocess:
+                plain = self.explain(raw)
+                heatmaps = apply(plain.heatmaps, method.postprocess)
+                explanation = Explanation(heatmaps, plain.attributions)
+            else:
+                explanation = self._explain_all(method)
+            self._explanations[method.identity] = explanation
+        return self._explanations[method.identity]
+
+    def measure(self, method: Method, metric: ConfiguredMetric) -> Measurement:
+        """Return ``metric`` of ``method`` on every image, computed once.
+
+        Raises:
+            XaiError: the images or the method lack what the metric needs.
+        """
+        key = (method.identity, metric)
+        if key not in self._measurements:
+            self._measurements[key] = self._measure_all(method, metric, null=None)
+        found = self._measurements[key]
+        # The same explainer may go by two names.
+        same = found.method == method.name
+        return found if same else replace(found, method=method.name, made_by=method)
+
+    def measure_null(self, null: str, method: Method, metric: ConfiguredMetric) -> Measurement:
+        """Return ``metric`` of the null map called ``null`` on every image, computed once.
+
+        Args:
+            null: one of `xai_core.explainers.NULL_MAPS`.
+            method: whose heatmaps ``inverted`` turns upside down.
+            metric: what is measured; a metric of attributions has no null.
+        """
+        key = (f"{null} of {method.identity}" if null == "inverted" else null, metric)
+        if key not in self._measurements:
+            self._measurements[key] = self._measure_all(method, metric, null=null)
+        return self._measurements[key]
+
+    def _explain_all(self, method: Method) -> Explanation:
+        heatmaps: list[Float32] = []
+        attributions: list[Float32] = []
+        targets = self.targets
+        for start, batch in self._batches(f"explaining with {method.name}"):
+            classes = targets[start : start + len(batch.names)]
+            found = method.explainer.explain(self.classifier, batch.images, classes)
+            expected = (len(batch.names), *batch.images.shape[-2:])
+            if found.heatmaps.shape != expected:
+                msg = (
+                    f"{method.name} gave heatmaps of shape {found.heatmaps.shape} for "
+                    f"{batch.names[0]!r} and others, expected {expected}"
+                )
+                raise XaiError(msg)
+            heatmaps.append(found.heatmaps)
+            if found.attributions is not None:
+                attributions.append(found.attributions)
+        return Explanation(
+            np.concatenate(heatmaps), np.concatenate(attributions) if attributions else None
+        )
+
+    def _measure_all(
+        self, method: Method, metric: ConfiguredMetric, null: str | None
+    ) -> Measurement:
+        values = np.full(len(self.images), np.nan)
+        undefined: dict[int, str] = {}
+        for need in metric.metric.needs:
+            if need in METRICS:  # a metric of other metrics' values
+                part = METRICS[need].configure({})
+                if null is None:
+                    undefined |= self.measure(method, part).undefined
+                else:
+                    undefined |= self.measure_null(null, method, part).undefined
+        subject = null or method.name
+        for start, batch in self._batches(f"measuring {metric.metric.name} of {subject}"):
+            rows = np.arange(start, start + len(batch.names))
+            rows = rows[[row not in undefined for row in rows]]
+            inputs = partial(self._inputs, method, metric, null, batch, start)
+            values[rows], reasons = measure_rows(metric, inputs, rows)
+            undefined |= reasons
+        made_by = method if null is None else None
+        return Measurement(metric, subject, self.images.names, values, undefined, made_by)
+
+    def _inputs(
+        self,
+        method: Method,
+        metric: ConfiguredMetric,
+        null: str | None,
+        batch: Batch,
+        start: int,
+        rows: Int64,
+    ) -> dict[str, object]:
+        """Return what ``metric`` needs, for the images ``rows`` of ``batch``."""
+        local = rows - start
+        name = metric.metric.name
+        images, targets = batch.images[local], self.targets[rows]
+
+        def heatmaps() -> Float32:
+            if null is None or null == "inverted":
+                explained = self.explain(method).heatmaps[rows]
+                return explained if null is None else self._null(null, images, explained)
+            return self._null(null, images, images[:, 0])
+
+        def masks() -> object:
+            if batch.masks is None:
+                msg = f"{name} needs masks, and {self.images.name} has none"
+                raise XaiError(msg)
+            return batch.masks[local]
+
+        def attributions() -> object:
+            found = None if null is not None else self.explain(method).attributions
+            if found is None:
+                msg = f"{name} needs signed attributions, and {null or method.name} gives none"
+                raise XaiError(msg)
+            return found[rows]
+
+        def differences() -> Float64:
+            if null is not None or not isinstance(method.explainer, Complete):
+                msg = (
+                    f"{name} needs a method that promises completeness (such as "
+                    f"integrated_gradients), and {null or method.name} does not"
+                )
+                raise XaiError(msg)
+            return method.explainer.differences(self.classifier, images, targets)
+
+        def other(need: str) -> Float64:
+            part = METRICS[need].configure({})
+            if null is None:
+                return self.measure(method, part).values[rows]
+            return self.measure_null(null, method, part).values[rows]
+
+        def explain(inputs: Float32, classes: Int64) -> Float32:
+            explained = inputs[:, 0]
+            if null is None or null == "inverted":
+                found = method.explainer.explain(self.classifier, inputs, classes)
+                explained = apply(found.heatmaps, method.postprocess)
+            return explained if null is None else self._null(null, inputs, explained)
+
+        sources: dict[str, Callable[[], object]] = {
+            "classifier": lambda: self.classifier,
+            "images": lambda: images,
+            "targets": lambda: targets,
+            "heatmaps": heatmaps,
+            "masks": masks,
+            "attributions": attributions,
+            "differences": differences,
+            "explain": lambda: explain,
+        }
+        return {
+            need: sources[need]() if need in sources else other(need)
+            for need in metric.metric.needs
+        }
+
+    def _null(self, null: str, images: Float32, heatmaps: Float32) -> Float32:
+        return null_maps(null, images, heatmaps, seed=self.seed)
+
+    def _batches(self, what: str) -> Iterator[tuple[int, Batch]]:
+        step = self.classifier.batch_size(*self.classifier.size)
+        with self._progress.task(what, len(self.images)) as advance:
+            for start in range(0, len(self.images), step):
+                batch = self._decoded.get(start) or self.images.batch(start, start + step)
+                if self._keeps_decoded:
+                    self._decoded[start] = batch
+                yield start, batch
+                advance(len(batch.names))
+
+
+def measure_rows(
+    metric: ConfiguredMetric, inputs: Callable[[Int64], dict[str, Any]], rows: Int64
+) -> tuple[Float64, dict[int, str]]:
+    """Measure ``metric`` on ``rows``; those that it is undefined for are NaN, with the reason.
+
+    Args:
+        metric: what is measured.
+        inputs: gives what the metric needs, for the rows it is asked for.
+        rows: which images.
+
+    Returns:
+        one value for each row, and row -> why it has none.
+    """
+    values = np.full(len(rows), np.nan)
+    undefined: dict[int, str] = {}
+    left = np.arange(len(rows))
+    while len(left):
+        try:
+            values[left] = metric(**inputs(rows[left]))
+        except UndefinedMeasurementError as error:
+            undefined |= {int(rows[left[index]]): why for index, why in error.reasons.items()}
+            left = np.delete(left, list(error.reasons))
+        else:
+            break
+    for index in left[~np.isfinite(values[left])]:
+        given = "NaN" if np.isnan(values[index]) else "infinity"
+        undefined[int(rows[index])] = f"{metric.metric.name} gave {given}"
+        values[index] = np.nan
+    return values, undefined

@@ -1,0 +1,76 @@
+"""From one map for each image at a layer's resolution to heatmaps as large as the image."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+
+from xai_core.arrays import Float32, Int64
+from xai_core.errors import ClassifierError
+from xai_core.parameters import require
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from torch import Tensor
+
+    from xai_core.classifier import Classifier
+
+
+@runtime_checkable
+class HasLayers(Protocol):
+    """A classifier whose layers can be read and overwritten."""
+
+    def activations(self, images: Tensor, at: str) -> Tensor:
+        """Return a layer's output ``[N, C, h, w]``; forward only."""
+        ...
+
+    def logits_from(self, image: Tensor, at: str, activations: Iterable[Tensor]) -> Tensor:
+        """Return the logits that one image would get if a layer gave other outputs."""
+        ...
+
+
+def with_layers(classifier: Classifier, kind: str) -> HasLayers:
+    """Return the classifier as one whose layers the explainer ``kind`` can read.
+
+    Raises:
+        ClassifierError: its layers cannot be reached (ONNX).
+    """
+    if isinstance(classifier, HasLayers):
+        return classifier
+    msg = (
+        f"{kind} reads the layers of a torch model, which {classifier.name} "
+        f"({type(classifier).__name__}) does not show; use an explainer that needs scores alone"
+    )
+    raise ClassifierError(msg)
+
+
+def check_layer(layer: str | None) -> None:
+    """Raise unless ``layer`` can be the name of a layer, or None for the default one."""
+    require(layer != "", "`layer` must name a layer, or be left out for the default")
+
+
+def full_batches(
+    classifier: Classifier, images: Float32, targets: Int64
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield images and targets in the largest batches that the classifier takes, on its device."""
+    step = classifier.batch_size(*images.shape[-2:])
+    for start in range(0, len(images), step):
+        batch = torch.from_numpy(np.ascontiguousarray(images[start : start + step]))
+        classes = torch.from_numpy(np.ascontiguousarray(targets[start : start + step]))
+        yield batch.to(classifier.device), classes.to(classifier.device)
+
+
+def enlarged(maps: Tensor, size: tuple[int, int]) -> Float32:
+    """Return maps ``[N, h, w]`` as heatmaps ``[N, H, W]`` of that size, bilinearly."""
+    heatmaps = torch.nn.functional.interpolate(maps[:, None], size=size, mode="bilinear")
+    result: Float32 = heatmaps[:, 0].cpu().numpy()
+    return result
+
+
+def joined(parts: list[Float32], size: tuple[int, int]) -> Float32:
+    """Return the heatmaps of all batches as one array ``[N, H, W]``, of none as ``[0, H, W]``."""
+    return np.concatenate([np.zeros((0, *size), dtype=np.float32), *parts])
