@@ -16,13 +16,13 @@ import scipy.stats
 import skimage.color
 import skimage.filters
 import skimage.metrics
-import torch._dynamo  # noqa: F401
+import torch._dynamo
 
 import pytest_xai.assertions
 import pytest_xai.report.json_file
 import pytest_xai.report.terminal
-import pytest_xai.session  # noqa: F401
-import xai_core.demo.scenes  # noqa: F401
+import pytest_xai.session
+import xai_core.demo.scenes
 from xai_core.torchvision_import import import_torchvision
 
 import_torchvision()

@@ -81,7 +81,7 @@ class Recording:
 
     def explain(
         self,
-        classifier: Classifier,  # noqa: ARG002 - looks at the image only
+        classifier: Classifier,
         images: np.ndarray,
         targets: np.ndarray,
     ) -> Explanation:
@@ -351,7 +351,7 @@ def test_heatmaps_of_another_shape_are_an_error_that_names_the_method() -> None:
     class Small:
         kind: ClassVar[str] = "small"
 
-        def explain(self, classifier: object, images: np.ndarray, targets: object) -> Explanation:  # noqa: ARG002
+        def explain(self, classifier: object, images: np.ndarray, targets: object) -> Explanation:
             return Explanation(images[:, 0, ::2])
 
     evaluation = Evaluation(classifier_of(), images_of())

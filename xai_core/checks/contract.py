@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 import random
@@ -35,7 +36,7 @@ SAME_IMAGE = 1e-4
 def check_declaration(explainer: Explainer) -> None:
     """The explainer is a frozen dataclass that says its kind, its needs, paper and promises."""
     cls = type(explainer)
-    frozen = dataclasses.is_dataclass(cls) and cls.__dataclass_params__.frozen  # type: ignore[attr-defined]
+    frozen = dataclasses.is_dataclass(cls) and cls.__dataclass_params__.frozen
     expect(bool(frozen), f"{cls.__name__} must be a frozen dataclass: @dataclass(frozen=True)")
     for name in ("kind", "source"):
         value = getattr(explainer, name, None)
@@ -290,10 +291,8 @@ def _watched(network: Network, batch_size: int | None = None) -> tuple[TorchClas
         std=plain.std,
         batch_size=batch_size,
     )
-    try:
+    with contextlib.suppress(LayerError):
         classifier.default_layer()  # is found by a forward pass of its own, once
-    except LayerError:
-        pass
     seen.clear()
     return classifier, seen
 
@@ -306,7 +305,7 @@ def _state(
         "the images": images.copy(),
         "the targets": targets.copy(),
         "random's generator": random.getstate(),
-        "NumPy's global generator": [np.asarray(part) for part in np.random.get_state()[1:]],
+        "NumPy's global generator": [np.asarray(part) for part in tuple(np.random.get_state())[1:]],
         "torch's global generator": torch.get_rng_state(),
         "torch's gradient mode": torch.is_grad_enabled(),
         "torch's default type": torch.get_default_dtype(),

@@ -292,7 +292,8 @@ def _distances(one: Float32, other: Float32) -> Float64:
         flat = maps.reshape(len(maps), -1).astype(np.float64)
         flat -= flat.mean(axis=1, keepdims=True)
         lengths = np.linalg.norm(flat, axis=1, keepdims=True)
-        return np.divide(flat, lengths, out=np.zeros_like(flat), where=lengths > 0)
+        scaled: Float64 = np.divide(flat, lengths, out=np.zeros_like(flat), where=lengths > 0)
+        return scaled
 
     distances: Float64 = np.linalg.norm(standardised(one) - standardised(other), axis=1)
     return distances

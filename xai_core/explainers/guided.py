@@ -101,7 +101,7 @@ class _GuidedReLUs(Rules):
         self._relus += 1
         rectified = torch.relu(call.values)
         if rectified.requires_grad:
-            rectified.register_hook(lambda gradient: gradient.clamp(min=0))
+            rectified.register_hook(lambda gradient: gradient.clamp(min=0))  # type: ignore[no-untyped-call]
         return rectified
 
     def _other(self, call: Call) -> Tensor:

@@ -65,14 +65,14 @@ class Removal:
             keep: makes the masks of the variants whose indices it gets.
         """
         found = []
-        for indices in torch.arange(len(owners)).split(self._batch_size * _BATCHES_PER_CALL):
+        for indices in torch.split(torch.arange(len(owners)), self._batch_size * _BATCHES_PER_CALL):
             outputs = self._forward(self._batches(indices, owners, keep))
             targets = self._targets[owners[indices].to(self.device)].to(outputs.device)
             found.append(outputs.gather(1, targets[:, None])[:, 0].cpu().numpy())
         return np.concatenate(found).astype(np.float64)
 
     def _batches(self, indices: Tensor, owners: Tensor, keep: Keep) -> Iterator[Tensor]:
-        for batch in indices.split(self._batch_size):
+        for batch in torch.split(indices, self._batch_size):
             image = owners[batch].to(self.device)
             kept = keep(batch).to(self.device)
             kept = kept[:, None] if kept.ndim == 3 else kept

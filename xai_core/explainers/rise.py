@@ -70,9 +70,11 @@ class RISE:
             masks = masks.to(removal.device)
             count = len(masks)
             owners = torch.arange(len(images)).repeat_interleave(count)
-            outputs = removal.outputs(
-                owners, lambda index, masks=masks, count=count: masks[index % count]
-            )
+
+            def keep(index: Tensor, masks: Tensor = masks, count: int = count) -> Tensor:
+                return masks[index % count]
+
+            outputs = removal.outputs(owners, keep)
             weights = torch.from_numpy(outputs.reshape(-1, count)).to(sums)
             sums += torch.einsum("nm,mhw->nhw", weights, masks)
         return Explanation((sums / (self.masks * self.keep)).cpu().numpy())
