@@ -215,7 +215,9 @@ class XaiReports:
         """Show the table of gates."""
         if self._unwritten:
             terminalreporter.write_line(self._unwritten, red=True)
-        if self._gates and not self._is_worker and self._config.get_verbosity() > -2:
+        option = self._config.getoption
+        quiet = self._config.get_verbosity() < -1 or option("no_summary", default=False)
+        if self._gates and not self._is_worker and not quiet:
             from pytest_xai.report.terminal import write_table
 
             write_table(terminalreporter, self._in_order(), self._models)

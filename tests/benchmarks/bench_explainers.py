@@ -1,0 +1,65 @@
+"""Speed against references in the same run: ratios, never seconds."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from captum.attr import IntegratedGradients as CaptumIG
+from references import interleaved, middle, resnet50
+
+from xai_core.explainers import GradCAM, IntegratedGradients
+
+
+def test_integrated_gradients_are_twice_as_fast_as_captum_at_the_same_integral(benchmark):
+    plain, classifier = resnet50()
+    image = np.random.default_rng(0).random((1, 3, 224, 224), dtype=np.float32)
+    target = np.array([340])
+    captum = CaptumIG(plain)
+    found = {}
+
+    def ours():
+        found["ours"] = IntegratedGradients(steps=50).explain(classifier, image, target)
+
+    def theirs():
+        found["theirs"] = captum.attribute(torch.from_numpy(image), target=340, n_steps=50)
+
+    ours()  # warm-up
+    ratios = interleaved(theirs, ours, rounds=5)
+    benchmark.extra_info["captum / ours"] = ratios
+    benchmark.pedantic(ours, rounds=1)
+    reference = found["theirs"].detach().numpy()
+    difference = np.linalg.norm(found["ours"].attributions - reference) / np.linalg.norm(reference)
+    benchmark.extra_info["relative difference"] = float(difference)
+    print(
+        f"\ncaptum / ours: {middle(ratios):.2f} of {np.round(ratios, 2)}, differ {difference:.1e}"
+    )
+    assert difference < 1e-3
+    assert middle(ratios) >= 2.0
+
+
+def test_grad_cam_costs_at_most_1_3_forward_passes(benchmark):
+    plain, classifier = resnet50()
+    images = np.random.default_rng(0).random((16, 3, 224, 224), dtype=np.float32)
+    tensor, targets = torch.from_numpy(images), np.full(16, 340)
+
+    def ours():
+        GradCAM().explain(classifier, images, targets)
+
+    def forward():
+        classifier.scores(tensor)
+
+    def plain_forward():
+        with torch.inference_mode():
+            plain(tensor)
+
+    ours(), forward(), plain_forward()  # warm-up
+    ratios = interleaved(ours, forward, rounds=9)
+    against_plain = interleaved(ours, plain_forward, rounds=5)
+    benchmark.extra_info["grad-cam / forward"] = ratios
+    benchmark.extra_info["grad-cam / plain forward"] = against_plain
+    benchmark.pedantic(ours, rounds=1)
+    print(
+        f"\ngrad-cam / our forward: {middle(ratios):.2f} of {np.round(ratios, 2)}; "
+        f"/ the user's plain forward: {middle(against_plain):.2f}"
+    )
+    assert middle(ratios) <= 1.3
