@@ -182,33 +182,11 @@ class LinearNetwork(_Made):
         return head
 
 
-class _Square(nn.Module):
-    def forward(self, x: Tensor) -> Tensor:
-        return x + x * x
-
-
-class _BothWays(nn.Module):
-    """The inner network on the image, and on the image with its two blocks exchanged."""
-
-    def __init__(self, inner: nn.Module, blocks: tuple[slice, slice]) -> None:
-        super().__init__()
-        self.inner = inner
-        self._blocks = blocks
-
-    def forward(self, x: Tensor) -> Tensor:
-        exchanged = x.clone()
-        one, other = self._blocks
-        exchanged[..., one, one] = x[..., other, other]
-        exchanged[..., other, other] = x[..., one, one]
-        logits: Tensor = self.inner(x) + self.inner(exchanged)
-        return logits
-
-
 @dataclass(frozen=True)
 class SymmetricNetwork(_Made):
     """A network that sees no difference between two blocks of the image.
 
-    Quadratic in every value; the blocks lie on the diagonal.
+    One hidden layer, whose units weigh the blocks alike; the blocks lie on the diagonal.
 
     Args:
         classes: how many.
@@ -230,9 +208,16 @@ class SymmetricNetwork(_Made):
 
     def module(self) -> nn.Module:
         """Return a new module in evaluation mode; the same weights every time."""
-        linear = LinearNetwork(self.classes, *self.size, seed=self.seed)
-        inner = nn.Sequential(_identity(), _Square(), *linear.module()[1:])  # type: ignore[index]
-        return _BothWays(inner, self.blocks).eval()
+        one, other = self.blocks
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            hidden, head = nn.Linear(3 * 16 * 16, 12), nn.Linear(12, self.classes)
+            nn.init.normal_(hidden.weight, std=0.1)
+            nn.init.normal_(head.weight)
+        with torch.no_grad():
+            weights = hidden.weight.view(12, 3, 16, 16)
+            weights[..., other, other] = weights[..., one, one]
+        return nn.Sequential(_identity(), nn.Flatten(), hidden, nn.ReLU(), head).eval()
 
 
 @dataclass(frozen=True)
