@@ -175,7 +175,10 @@ class GateItem(pytest.Item):
             for name, value in (("-c", option("inifilename")), ("--rootdir", option("rootdir")))
             for text in ((name, str(value)) if value else ())
         ]
-        elsewhere += [text for value in option("override_ini") or () for text in ("-o", value)]
+        # pytest also lists what the ini file's own `addopts` stand for; those hold again anyway.
+        asked = [str(part) for part in config.invocation_params.args]
+        overrides = [value for value in option("override_ini") or () if value in " ".join(asked)]
+        elsewhere += [text for value in overrides for text in ("-o", value)]
         _, _, inside = self.nodeid.partition("::")
         path = os.fspath(self.path)
         if self.path.is_relative_to(project_root(config)):

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 
 import numpy as np
+import numpy.typing as npt
 
-from xai_core.arrays import Float32
 
-
-def generator_for(image: Float32, *, seed: int, purpose: str) -> np.random.Generator:
+def generator_for(
+    image: npt.NDArray[np.float32], *, seed: int, purpose: str
+) -> np.random.Generator:
     """Return the random generator of one image for one purpose.
 
     The stream depends on the pixels, the seed and the purpose alone, so a stochastic method

@@ -120,7 +120,7 @@ def _demanded(demand: Demand) -> str:
 
 
 def _interval(demand: Demand) -> str:
-    low, high = demand["low"], demand["high"]
-    if low is None or high is None:
-        return "none (n=1)"
-    return f"{low:.3f}..{high:.3f}"
+    # One image says nothing of an unbounded mean: JSON has no infinity, so the end is None there.
+    low = "-inf" if demand["low"] is None else f"{demand['low']:.3f}"
+    high = "inf" if demand["high"] is None else f"{demand['high']:.3f}"
+    return f"{low}..{high}"

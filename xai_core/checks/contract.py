@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import dataclasses
 import random
@@ -283,8 +282,10 @@ def _watched(network: Network, batch_size: int | None = None) -> tuple[TorchClas
     """Return a classifier, and a list that gets the size of every batch from now on."""
     plain = network.classifier()
     module, seen = network.module(), list[int]()
-    # The classifier copies the module; a function in a hook is not copied, so it notes here.
-    module.register_forward_pre_hook(lambda _module, args: seen.append(len(args[0])))
+    # A pass that resumes at an inner layer is seen as well: it ends in the last layer. The
+    # classifier copies the module; a function in a hook is not copied, so it notes here.
+    *_, last = module.modules()
+    last.register_forward_pre_hook(lambda _module, args: seen.append(len(args[0])))
     classifier = TorchClassifier(
         module,
         name=plain.name,
@@ -293,9 +294,7 @@ def _watched(network: Network, batch_size: int | None = None) -> tuple[TorchClas
         std=plain.std,
         batch_size=batch_size,
     )
-    with contextlib.suppress(LayerError):
-        classifier.default_layer()  # is found by a forward pass of its own, once
-    seen.clear()
+    seen.clear()  # what was run to make the classifier
     return classifier, seen
 
 

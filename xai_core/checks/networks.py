@@ -186,7 +186,8 @@ class LinearNetwork(_Made):
 class SymmetricNetwork(_Made):
     """A network that sees no difference between two blocks of the image.
 
-    One hidden layer, whose units weigh the blocks alike; the blocks lie on the diagonal.
+    Every pixel goes through a layer of its own, then all through one whose units weigh the two
+    blocks alike. The blocks lie on the diagonal.
 
     Args:
         classes: how many.
@@ -211,13 +212,14 @@ class SymmetricNetwork(_Made):
         one, other = self.blocks
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
-            hidden, head = nn.Linear(3 * 16 * 16, 12), nn.Linear(12, self.classes)
+            pixelwise = nn.Conv2d(3, 6, 1)
+            hidden, head = nn.Linear(6 * 16 * 16, 12), nn.Linear(12, self.classes)
             nn.init.normal_(hidden.weight, std=0.1)
             nn.init.normal_(head.weight)
         with torch.no_grad():
-            weights = hidden.weight.view(12, 3, 16, 16)
+            weights = hidden.weight.view(12, 6, 16, 16)
             weights[..., other, other] = weights[..., one, one]
-        return nn.Sequential(_identity(), nn.Flatten(), hidden, nn.ReLU(), head).eval()
+        return nn.Sequential(pixelwise, nn.ReLU(), nn.Flatten(), hidden, nn.ReLU(), head).eval()
 
 
 @dataclass(frozen=True)
