@@ -124,15 +124,13 @@ class GateItem(pytest.Item):
         from pytest_xai.report.rows import judged, unmeasured
         from pytest_xai.session import session_of
         from xai_core.errors import XaiError
-        from xai_core.gate import judge
 
         session, gate = session_of(self.config), self.gate
         strict = session.settings.strict
         # Stands if something raises that is not ours.
         self.row = unmeasured(self.model, gate, file=self.plan.shown, error="stopped by an error")
         try:
-            evaluation = session.evaluation(self.model, self.plan)
-            judgement = judge(evaluation, gate.method, gate.metric, gate.conditions)
+            judgement = session.judge(self.model, self.plan, gate)
         except XaiError as error:
             self.row["error"] = str(error)
             subject = f"{gate.metric.metric.name}[{gate.method.name}] {self.model}"
@@ -161,8 +159,9 @@ class GateItem(pytest.Item):
         )
 
     def reportinfo(self) -> tuple[Path, int | None, str]:
-        """Return where the gate stands."""
-        return self.path, self.gate.line - 1, self.nodeid
+        """Return where the gate stands, and the heading of its failure."""
+        # Not the id alone: pytest takes that for Python's dotted name, and writes `tiny::toml`.
+        return self.path, self.gate.line - 1, f"gate {self.nodeid}"
 
     def _again(self) -> str:
         """Return the command that runs just this gate again."""

@@ -16,6 +16,7 @@ from pytest_xai.report.rows import GateRow, model_facts, records
 from pytest_xai.settings import Settings, chosen, project_root, read_settings
 from pytest_xai.thresholds import (
     DataTable,
+    GateSpec,
     ModelTable,
     ThresholdFile,
     read_thresholds,
@@ -23,8 +24,9 @@ from pytest_xai.thresholds import (
 )
 from xai_core.classifier import Classifier, load_classifier
 from xai_core.errors import ParameterError, XaiError, did_you_mean
-from xai_core.evaluation import Evaluation, Explained, Method
+from xai_core.evaluation import Evaluation, Explained, Measurement, Method
 from xai_core.explainers import EXPLAINERS, Explainer
+from xai_core.gate import Judgement, judge
 from xai_core.imageset import ImageSet, load_imageset
 from xai_core.postprocess import parse_postprocess
 
@@ -71,6 +73,7 @@ class XaiSession:
         self._built: dict[object, Any] = {}
         self._evaluations: list[Evaluation] = []
         self._reported: list[int] = []
+        self._renamed: list[tuple[Evaluation, Measurement]] = []
 
     @property
     def seed(self) -> int:
@@ -86,6 +89,19 @@ class XaiSession:
         found = self._opened(model, thresholds)
         _ = found.accuracy  # reports show it; an error belongs to the test that asks first
         return found
+
+    def judge(self, model: str, thresholds: ThresholdFile, gate: GateSpec) -> Judgement:
+        """Return what comes of a gate.
+
+        Raises:
+            XaiError: it cannot be measured.
+        """
+        evaluation = self.evaluation(model, thresholds)
+        judgement = judge(evaluation, gate.method, gate.metric, gate.conditions)
+        found = judgement.measurement
+        if not any(found is measured for measured in evaluation.measurements):
+            self._renamed.append((evaluation, found))  # measured once, asked for by two names
+        return judgement
 
     def images(self, model: str, thresholds: ThresholdFile | None) -> ImageSet:
         """Return the images of ``thresholds`` as ``model`` sees them.
@@ -162,13 +178,15 @@ class XaiSession:
     def report_of(self, gates: list[GateRow]) -> dict[str, Any]:
         """Return what was measured since the last call, in builtin types."""
         found: dict[str, Any] = {"gates": gates, "records": [], "models": []}
+        fresh, self._renamed = self._renamed, []
         for place, evaluation in enumerate(self._evaluations):
-            fresh = evaluation.measurements[self._reported[place] :]
-            if fresh:
-                self._reported[place] += len(fresh)
+            measured = evaluation.measurements[self._reported[place] :]
+            self._reported[place] += len(measured)
+            fresh += [(evaluation, measurement) for measurement in measured]
+            if measured:
                 found["models"].append(model_facts(evaluation))
-                for measurement in fresh:
-                    found["records"] += records(evaluation, measurement)
+        for evaluation, measurement in fresh:
+            found["records"] += records(evaluation, measurement)
         return found
 
     def _once(self, key: object, build: Callable[[], object]) -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 
 import pytest
@@ -23,8 +25,6 @@ FORBIDDEN = (
 @pytest.fixture(scope="module")
 def plain_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[pytest.RunResult, list[str]]:
     """Run one plain test beside a threshold file, in a process of its own."""
-    import subprocess
-
     folder = tmp_path_factory.mktemp("plain")
     (folder / "test_plain.py").write_text("def test_plain(): pass\n")
     (folder / "thresholds").mkdir()
@@ -45,7 +45,7 @@ def plain_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[pytest.RunResul
         text=True,
         timeout=120,
         check=True,
-        env={**__import__("os").environ, "PYTHONDONTWRITEBYTECODE": "1"},
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
     )
     left = sorted(path.name for path in folder.rglob("*"))
     return ran.stdout, left

@@ -31,7 +31,7 @@ postprocess = ["gaussian(sigma=1)"]
 iou = { above = 0.9, beats = ["centre", "random"], undefined = 1 }
 hits = { metric = "pointing_game", above = 0.9, tolerance = 2, mostly = 0.9, undefined = 1 }
 [gates.smooth]
-iou = { above = 0.1, undefined = 1 }
+iou = { above = 0.1, beats = "centre", undefined = 1 }
 precision = { above = 1.5, level = "warn", undefined = 1 }
 [gates.centre]
 faithfulness_gap = { above = -1, skill_above = -10 }
@@ -42,6 +42,7 @@ iou = { above = 1.5 }
 kind = "gradcam"
 [gates.untouched]
 recall = { above = 0.0 }
+iou = { above = 0.0, undefined = 1 }
 completeness = { below = 0.1 }
 """
 NO_XDIST, ZERO, TWO = ("-p", "no:xdist"), ("-n0",), ("-n2",)
@@ -83,7 +84,9 @@ def test_xdist_changes_neither_verdicts_nor_reports(
             for case in cases
         }
         outcomes = {key: n for key, n in result.parseoutcomes().items() if key != "seconds"}
-        shown = (found["models"], found["gates"], records_of(found), junit)
+        records = records_of(found)
+        assert len(set(records)) == len(records)
+        shown = (found["models"], found["gates"], records, junit)
         seen.append((outcomes, table_of(result), *shown))
     alone, zero, two = seen
     assert zero == alone
@@ -150,6 +153,14 @@ def test_json_has_one_record_for_each_model_image_explainer_and_metric(passing: 
     smooth = next(r for r in own if r["method"] == "smooth")
     assert smooth["explainer"] == "gradcam"
     assert smooth["postprocess"][0].startswith("gaussian(sigma=1")
+
+
+def test_json_has_the_records_of_both_names_of_one_explainer(project: Project) -> None:
+    twin = "[explainers.twin]\nkind = 'gradcam'\n[gates.twin]\niou = { above = 0.9 }\n"
+    project.thresholds(f"[explainers.gradcam]\n[gates.gradcam]\niou = {{ above = 0.9 }}\n{twin}")
+    found = project.json("--xai-model", "tiny")
+    methods = [record["method"] for record in found["measurements"]]
+    assert sorted(methods) == ["gradcam"] * 6 + ["twin"] * 6
 
 
 def test_json_is_strict(passing: Project) -> None:

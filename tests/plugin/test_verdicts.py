@@ -142,7 +142,12 @@ def test_a_failure_says_what_decided_and_shows_the_worst_images(project: Project
     assert values == sorted(values)
     # Its patch lies farthest from the centre.
     assert listed[0][1] == "image-0"
-    result.stdout.fnmatch_lines(["FAILED thresholds/tiny.toml::centre::iou - iou[[]centre[]]*"])
+    result.stdout.fnmatch_lines(
+        [
+            "*_ gate thresholds/tiny.toml::centre::iou _*",
+            "FAILED thresholds/tiny.toml::centre::iou - iou[[]centre[]]*",
+        ]
+    )
 
 
 @pytest.mark.parametrize(

@@ -222,7 +222,7 @@ def test_densenet_is_explained_after_its_relu(explainer: Explainer) -> None:
     size = (64, 64)
     images = np.random.default_rng(1).random((2, 3, *size), dtype=np.float32)
     maps = []
-    for module, layer in ((densenet, "final_relu"), (After(densenet), "relu")):
+    for module, layer in ((densenet, "features_relu"), (After(densenet), "relu")):
         classifier = TorchClassifier(module.eval(), name="densenet", size=size)
         assert classifier.default_layer() == layer
         maps.append(explainer.explain(classifier, images, TARGETS[:2]).heatmaps)

@@ -77,7 +77,7 @@ def assert_maps_close(got: np.ndarray, expected: list[Tensor]) -> None:
 
 def score_cam(module: nn.Module, image: Tensor, target: int, explainer: ScoreCAM) -> Tensor:
     """Algorithm 1 of the paper, one channel at a time."""
-    activations = output_of(module, "last_relu", image)
+    activations = output_of(module, explainer.layer or "last_relu", image)
 
     def confidence(image: Tensor) -> Tensor:
         logits = logits_of(module, image)
@@ -102,6 +102,7 @@ def score_cam(module: nn.Module, image: Tensor, target: int, explainer: ScoreCAM
         ScoreCAM(),
         ScoreCAM(score="logit"),
         ScoreCAM(weights="increase"),
+        ScoreCAM(layer="last", score="logit"),
         ScoreCAM(score="logit", weights="increase"),
         ScoreCAM(weights="increase", baseline="white"),
     ],

@@ -96,7 +96,7 @@ def test_a_densenet_of_the_user_keeps_its_class_and_layers() -> None:
     module = import_torchvision().models.DenseNet(8, (1, 1), 8, num_classes=3)
     kind, names = type(module), [name for name, _ in module.named_modules()]
     classifier = TorchClassifier(module, name="densenet", size=(32, 32))
-    assert classifier.default_layer() == "final_relu"
+    assert classifier.default_layer() == "features_relu"
     assert type(module) is kind
     assert [name for name, _ in module.named_modules()] == names
 

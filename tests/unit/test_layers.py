@@ -30,7 +30,6 @@ FAMILIES = {
     "resnet18": (224, "layer4", (512, 7, 7)),
     "resnext50_32x4d": (224, "layer4", (2048, 7, 7)),
     "wide_resnet50_2": (224, "layer4", (2048, 7, 7)),
-    "densenet121": (224, "final_relu", (1024, 7, 7)),
     "vgg11": (224, "features.19", (512, 14, 14)),
     "vgg11_bn": (224, "features.27", (512, 14, 14)),
     "alexnet": (224, "features.11", (256, 13, 13)),
@@ -134,7 +133,7 @@ def test_a_network_inside_another_module_has_the_same_default_layer() -> None:
             return self.net(x)
 
     images = torch.empty(2, 3, 224, 224, device=META)
-    for name, expected in (("densenet121", "net.final_relu"), ("swin_t", "net.features.7.1.norm2")):
+    for name, expected in (("resnet18", "net.layer4"), ("swin_t", "net.features.7.1.norm2")):
         module = frozen_copy(Wrapper(torchvision_model(name)), META)
         assert default_layer(module, images) == expected
 

@@ -106,7 +106,7 @@ def check_linearity(
 
     Of the attributions where there are some, else of the heatmaps.
     """
-    network = network or SumNetwork((SmallCNN(), SmallCNN(seed=1)), (2.0, -1.0))
+    network = network or SumNetwork((SmallCNN(), SmallCNN(seed=1)), (2.0, -0.5))
     given, targets = inputs(network, images)
     of_sum, *of_terms = (
         _signed(explain(explainer, one.classifier(), given, targets))

@@ -54,9 +54,11 @@ def default_layer(module: nn.Module, images: Tensor) -> str:
 
     The rule follows one forward pass: of all submodules, in the order in which they finish, the
     last one whose output has more than one position and is not the output of a pooling layer.
-    A container that ends in that layer is named instead of it, so ResNet gives ``layer4``.
-    Vision transformers mix positions after their last attention, so for torchvision's ViT and
-    Swin, and modules of their shape, the input of the last block's attention or MLP is named.
+    A container that ends in that layer is named instead of it, so ResNet gives ``layer4``; an
+    identity that follows it is not.
+    Vision transformers mix positions after their last attention, so for ViT and Swin of
+    torchvision and timm, and modules of their shape, the input of the last block's attention or
+    MLP is named.
 
     Args:
         module: the model in evaluation mode.
@@ -72,10 +74,12 @@ def default_layer(module: nn.Module, images: Tensor) -> str:
         calls, _ = _run(module, images)
     counts = Counter(call.name for call in calls)
     pooled = [call.output for call in calls if isinstance(call.module, _POOLING)]
+    made = [call.output for call in calls if type(call.module) is not nn.Identity]
     for call in reversed(calls):
         spatial = call.output.ndim == 4 and min(call.output.shape[-2:]) > 1
         is_pooled = any(call.output is output for output in pooled)
-        if spatial and not is_pooled and counts[call.name] == 1:
+        repeats = type(call.module) is nn.Identity and any(call.output is other for other in made)
+        if spatial and not is_pooled and not repeats and counts[call.name] == 1:
             return call.name
     msg = "no layer of this model has space (an output [N, C, H, W] with H, W > 1); name a layer"
     raise LayerError(msg)
@@ -113,8 +117,8 @@ def layers_with_gradient(module: nn.Module, images: Tensor) -> list[str]:
 def to_channels_first(output: Tensor, layer: nn.Module, module: nn.Module, name: str) -> Tensor:
     """Return a layer's output as ``[N, C, h, w]``.
 
-    Tokens ``[N, 1 + h * w, C]`` (class token first) and ``[N, h * w, C]`` on a square grid, and
-    the channels-last maps of Swin, are brought to that form.
+    Tokens ``[N, h * w, C]`` on a square grid, after one class token or as many others as timm's
+    models say, and the channels-last maps of Swin, are brought to that form.
 
     Raises:
         LayerError: the output has no space.
@@ -125,10 +129,10 @@ def to_channels_first(output: Tensor, layer: nn.Module, module: nn.Module, name:
         return output
     if output.ndim == 3:
         count = output.shape[1]
-        for class_tokens in (1, 0):
-            side = math.isqrt(count - class_tokens)
-            if side > 1 and side * side == count - class_tokens:
-                tokens = output[:, class_tokens:].transpose(1, 2)
+        for prefix in _prefix_tokens(module, name):
+            side = math.isqrt(max(count - prefix, 0))
+            if side > 1 and side * side == count - prefix:
+                tokens = output[:, prefix:].transpose(1, 2)
                 return tokens.reshape(*tokens.shape[:2], side, side)
     msg = (
         f"layer {name!r} gives an output of shape {tuple(output.shape)}, which has no space: "
@@ -191,17 +195,38 @@ def _run(module: nn.Module, images: Tensor) -> tuple[list[_Call], Tensor]:
 
 
 def _last_transformer_norm(module: nn.Module) -> str | None:
-    """Name the layer to look at in torchvision's transformers, wherever they stand."""
+    """Name the layer to look at in ViT and Swin of torchvision and timm, wherever they stand."""
     for prefix, child in module.named_modules():
         stem = f"{prefix}." if prefix else ""
-        kind = type(child).__name__
-        if kind == "VisionTransformer" and hasattr(child, "encoder"):
-            blocks = list(dict(child.encoder.layers.named_children()))
-            return f"{stem}encoder.layers.{blocks[-1]}.ln_1"
-        if kind == "SwinTransformer" and hasattr(child, "features"):
-            last = len(child.features) - 1
-            return f"{stem}features.{last}.{len(child.features[last]) - 1}.norm2"
+        swin = type(child).__name__.startswith("SwinTransformer")
+        if type(child).__name__ == "VisionTransformer" and hasattr(child, "encoder"):
+            return f"{stem}encoder.layers.{_last(child, 'encoder.layers')}.ln_1"
+        if swin and hasattr(child, "features"):
+            stage = f"features.{_last(child, 'features')}"
+            return f"{stem}{stage}.{_last(child, stage)}.norm2"
+        if swin and hasattr(child, "layers"):
+            blocks = f"layers.{_last(child, 'layers')}.blocks"
+            return f"{stem}{blocks}.{_last(child, blocks)}.norm2"
+        if hasattr(child, "patch_embed") and hasattr(child, "blocks"):
+            last = f"blocks.{_last(child, 'blocks')}"
+            block = child.get_submodule(last)
+            if hasattr(block, "attn") and hasattr(block, "norm1"):
+                return f"{stem}{last}.norm1"
     return None
+
+
+def _last(module: nn.Module, path: str) -> str:
+    """Return the name of the last child of the submodule at ``path``."""
+    return [name for name, _ in module.get_submodule(path).named_children()][-1]
+
+
+def _prefix_tokens(module: nn.Module, name: str) -> tuple[int, ...]:
+    """Return how many tokens may stand before those of the patches, the likeliest first."""
+    for ancestor in _ancestors(module, name):
+        count = getattr(ancestor, "num_prefix_tokens", None)  # timm says it
+        if isinstance(count, int):
+            return (count,)
+    return (1, 0)
 
 
 def _is_channels_last(layer: nn.Module, module: nn.Module, name: str) -> bool:
@@ -209,9 +234,16 @@ def _is_channels_last(layer: nn.Module, module: nn.Module, name: str) -> bool:
     # ConvNeXt's LayerNorm2d is a subclass that permutes back.
     if type(layer) is nn.LayerNorm:
         return True
+    if isinstance(layer, nn.Conv2d) or getattr(layer, "dims", None) == [0, 3, 1, 2]:
+        return False  # Swin's embedding of patches, and where torchvision's turns channels first
+    return any(
+        type(ancestor).__name__.startswith("SwinTransformer")
+        for ancestor in _ancestors(module, name)
+    )
+
+
+def _ancestors(module: nn.Module, name: str) -> Iterator[nn.Module]:
+    """Yield the modules that a layer stands in, from the outermost."""
     parts = name.split(".")
     for end in range(len(parts)):
-        ancestor = module.get_submodule(".".join(parts[:end]))
-        if type(ancestor).__name__ == "SwinTransformer":
-            return True
-    return False
+        yield module.get_submodule(".".join(parts[:end]))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import logging
 from collections import Counter
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -35,7 +35,6 @@ def frozen_copy(module: nn.Module, device: torch.device) -> nn.Module:
         )
         raise ClassifierError(msg) from error
     private = private.eval().requires_grad_(False).float().to(device)
-    _name_final_relu(private)
     private.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return private
 
@@ -105,9 +104,7 @@ def _fold_pair(module: nn.Module, conv_name: str, bn_name: str) -> None:
         bn.weight,
         bn.bias,
     )
-    conv.weight = nn.Parameter(
-        weight.detach().contiguous(memory_format=torch.channels_last), requires_grad=False
-    )
+    conv.weight = nn.Parameter(weight.detach(), requires_grad=False)
     conv.bias = nn.Parameter(bias.detach(), requires_grad=False)
     parent, _, child = bn_name.rpartition(".")
     setattr(module.get_submodule(parent), child, nn.Identity())
@@ -144,25 +141,3 @@ def _conv_bn_pairs(module: nn.Module) -> list[tuple[str, str]]:
         ):
             pairs.append((str(before.target), str(node.target)))
     return pairs
-
-
-def _name_final_relu(module: nn.Module) -> None:
-    """Give DenseNet's last ReLU, a function call that works in place, a name to look at.
-
-    Only the tensor after that ReLU feeds the pooling, so only there Grad-CAM equals CAM.
-    """
-    for child in list(module.modules()):
-        kind = type(child)
-        if kind.__name__ == "DenseNet" and kind.__module__ == "torchvision.models.densenet":
-            child.add_module("final_relu", nn.ReLU())
-            child.__class__ = _densenet_with_final_relu(kind)
-
-
-def _densenet_with_final_relu(kind: type[nn.Module]) -> type[nn.Module]:
-    def forward(self: Any, x: Tensor) -> Tensor:
-        features: Tensor = self.final_relu(self.features(x))
-        pooled = torch.flatten(nn.functional.adaptive_avg_pool2d(features, (1, 1)), 1)
-        logits: Tensor = self.classifier(pooled)
-        return logits
-
-    return type("DenseNet", (kind,), {"forward": forward, "__module__": kind.__module__})

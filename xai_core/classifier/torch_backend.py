@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from typing import overload
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from xai_core.classifier import layers
 from xai_core.classifier.classifier import Gradients, Passes
+from xai_core.classifier.functional_relu import name_functional_relus
 from xai_core.classifier.resume import Rest, rest_of
 from xai_core.classifier.snapshot import fold_batch_norm, frozen_copy
 from xai_core.errors import ClassifierError, LayerError
@@ -26,21 +28,22 @@ class _Normalise(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, mean: Tensor, std: Tensor) -> None:
+    def __init__(self, mean: Tensor, std: Tensor, layout: torch.memory_format) -> None:
         super().__init__()
+        self._layout = layout
         self.register_buffer("mean", mean)
         self.register_buffer("std", std)
 
     def forward(self, images: Tensor) -> Tensor:
         normalised: Tensor = (images - self.mean) / self.std
-        return normalised
+        return normalised.contiguous(memory_format=self._layout)
 
 
 class TorchClassifier:
     """A `Classifier` around an ``nn.Module`` that takes normalised images and gives logits.
 
-    It works on a private frozen copy, in channels-last layout, with batch norm folded into the
-    convolutions before it wherever the model can be traced.
+    It works on a private frozen copy, in channels-last layout where the model bears it, with
+    batch norm folded into the convolutions before it wherever the model can be traced.
 
     Args:
         module: maps normalised images ``[N, 3, H, W]`` to logits ``[N, K]``.
@@ -80,9 +83,11 @@ class TorchClassifier:
         self._device = torch.device(device)
         self._mean = torch.tensor(self.mean, device=self._device).view(1, 3, 1, 1)
         self._std = torch.tensor(self.std, device=self._device).view(1, 3, 1, 1)
+        self._layout = torch.channels_last
         self._plain = frozen_copy(module, self._device)
+        self.num_classes = self._count_classes()
         probe = self._probe()
-        self.num_classes = self._count_classes(probe)
+        name_functional_relus(self._plain, probe)
         self._fast, self._folded = fold_batch_norm(self._plain, probe)
         self._rests: dict[str, Rest] = {}
 
@@ -157,13 +162,18 @@ class TorchClassifier:
         ]
         return Gradients(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
-    def private_module(self) -> nn.Module:
+    def private_module(self, *, folded: bool = False) -> nn.Module:
         """Return a fresh copy of the model that maps RGB in [0, 1] to logits, to do anything to.
 
-        For libraries that hook into modules; batch norm is not folded. What runs through the copy
-        is counted only by whoever adds it to `passes`.
+        For methods that work inside the model, which is the copy's child ``model``. What runs
+        through the copy is counted only by whoever adds it to `passes`.
+
+        Args:
+            folded: convolutions absorb the batch norm after them, where the model can be traced.
         """
-        return nn.Sequential(_Normalise(self._mean, self._std), copy.deepcopy(self._plain))
+        model = copy.deepcopy(self._fast if folded else self._plain)
+        normalise = _Normalise(self._mean, self._std, self._layout)
+        return nn.Sequential(OrderedDict(normalise=normalise, model=model))
 
     def activations(self, images: Tensor, at: str) -> Tensor:
         """Return a layer's output ``[N, C, h, w]``; forward only, no autograd.
@@ -289,7 +299,7 @@ class TorchClassifier:
             raise ClassifierError(msg)
 
     def _to_device(self, images: Tensor) -> Tensor:
-        return images.to(self._device, torch.float32).contiguous(memory_format=torch.channels_last)
+        return images.to(self._device, torch.float32).contiguous(memory_format=self._layout)
 
     def _probe(self) -> Tensor:
         """Return two normalised images of noise, the same every time."""
@@ -297,12 +307,18 @@ class TorchClassifier:
         noise = torch.rand(2, 3, *self.size, generator=generator)
         return (self._to_device(noise) - self._mean) / self._std
 
-    def _count_classes(self, probe: Tensor) -> int:
+    def _count_classes(self) -> int:
         height, width = self.size
+        probe = self._probe()
         try:
             with torch.no_grad():
                 logits = self._plain(probe)
         except Exception as error:  # the user's forward may raise anything
+            if "view size is not compatible" in str(error) and self._layout == torch.channels_last:
+                # `x.view(len(x), -1)` on a feature map wants torch's default layout.
+                self._layout = torch.contiguous_format
+                self._plain.to(memory_format=self._layout)  # type: ignore[call-overload]
+                return self._count_classes()
             msg = f"{self.name} failed on images of {height} x {width}: {error}"
             raise ClassifierError(msg) from error
         if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(probe):

@@ -7,6 +7,7 @@ from xai_core.explainers.attention import AttentionRollout, GradientRollout
 from xai_core.explainers.blur_path import BlurIG
 from xai_core.explainers.cam import GradCAM, GradCAMPlusPlus, HiResCAM, LayerCAM, XGradCAM
 from xai_core.explainers.combination import Combination, combine
+from xai_core.explainers.deeplift import DeepLIFT
 from xai_core.explainers.expected import ExpectedGradients
 from xai_core.explainers.explanation import Complete, Explainer, Explanation, reduce_channels
 from xai_core.explainers.gradient import GradientTimesInput, Saliency
@@ -15,6 +16,7 @@ from xai_core.explainers.guided_path import GuidedIG
 from xai_core.explainers.hybrids import GuidedGradCAM, IGTimesGradCAM
 from xai_core.explainers.integrated_cam import IntegratedGradCAM
 from xai_core.explainers.lime import LIME
+from xai_core.explainers.lrp import LRP
 from xai_core.explainers.noise import SmoothGrad, SmoothGradSquared, VarGrad
 from xai_core.explainers.nulls import (
     NULL_MAPS,
@@ -34,6 +36,7 @@ from xai_core.explainers.shap import KernelSHAP
 __all__ = [
     "EXPLAINERS",
     "LIME",
+    "LRP",
     "NULL_MAPS",
     "RISE",
     "AblationCAM",
@@ -42,6 +45,7 @@ __all__ = [
     "CentreMap",
     "Combination",
     "Complete",
+    "DeepLIFT",
     "EigenCAM",
     "ExpectedGradients",
     "Explainer",

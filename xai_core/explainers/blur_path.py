@@ -31,7 +31,7 @@ class BlurIG:
     for models up to degree 2.
 
     Args:
-        steps: chords, each one gradient.
+        steps: chords, each one gradient; 100 as in the authors' code.
         sigma: the strongest blur, in pixels.
         reduce: how the channels of the signed attributions become a heatmap.
     """
@@ -50,7 +50,7 @@ class BlurIG:
         }
     )
 
-    steps: int = 50
+    steps: int = 100
     sigma: float = 50.0
     reduce: Reduction = "abs-sum"
 

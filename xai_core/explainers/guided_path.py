@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from xai_core.arrays import Bool, Float32, Float64, Int64
 from xai_core.explainers.baselines import baseline_images, check_baseline
@@ -29,6 +30,11 @@ class GuidedIG:
     gradient is taken once a step, at its start, so the sum falls short of completeness by
     O(1/steps).
 
+    The path is chaotic: which values move first hangs on the last digits of the gradient, and a
+    batch of another size, or the same network with its channels in another order, changes those
+    (maps of a small network were up to 8 % of their maximum apart, unbounded ones 87 %). So each
+    image walks alone, and implementation invariance, which holds on paper, is not promised.
+
     Args:
         steps: steps of the path, each one gradient.
         fraction: share of the input values that moves at once.
@@ -44,7 +50,6 @@ class GuidedIG:
         {
             "completeness",
             "dummy",
-            "implementation_invariance",
             "randomised_weights",
             "target_sensitivity",
         }
@@ -68,12 +73,10 @@ class GuidedIG:
     def explain(self, classifier: Classifier, images: Float32, targets: Int64) -> Explanation:
         """Explain ``images`` for ``targets``; see `Explainer.explain`."""
         starts = baseline_images(self.baseline, classifier, images)
-        size = classifier.batch_size(*images.shape[-2:])
         attributions = np.zeros_like(images)
-        for first in range(0, len(images), size):
-            batch = slice(first, first + size)
-            attributions[batch] = self._integrate(
-                classifier, images[batch], starts[batch], targets[batch]
+        for index, target in enumerate(targets):
+            attributions[index] = self._integrate(
+                classifier, images[index], starts[index], torch.tensor([int(target)])
             )
         return Explanation(reduce_channels(attributions, self.reduce), attributions)
 
@@ -89,29 +92,26 @@ class GuidedIG:
         return differences
 
     def _integrate(
-        self, classifier: Classifier, images: Float32, starts: Float32, targets: Int64
+        self, classifier: Classifier, image: Float32, start: Float32, target: Tensor
     ) -> Float64:
-        """Return the attributions of one batch; all its images take each step together."""
-        ends = images.astype(np.float64).reshape(len(images), -1)
-        position = starts.astype(np.float64).reshape(len(images), -1)
-        path = [_Path(start, end) for start, end in zip(position.copy(), ends, strict=True)]
+        """Return the attributions of one image."""
+        position = start.astype(np.float64).ravel()
+        path = _Path(position, image.astype(np.float64).ravel())
         total = np.zeros_like(position)
-        classes = torch.from_numpy(targets)
         for step in range(self.steps):
-            here = torch.from_numpy(position.reshape(images.shape).astype(np.float32))
-            result = classifier.gradients(here, classes).gradients
-            gradients = result.contiguous().cpu().numpy().astype(np.float64).reshape(ends.shape)
-            for index, way in enumerate(path):
-                moved = way.step(
-                    position[index],
-                    gradients[index],
-                    left=1 - (step + 1) / self.steps,
-                    fraction=self.fraction,
-                    max_distance=self.max_distance,
-                )
-                total[index] += (moved - position[index]) * gradients[index]
-                position[index] = moved
-        return total.reshape(images.shape)
+            here = torch.from_numpy(position.reshape(1, *image.shape).astype(np.float32))
+            result = classifier.gradients(here, target).gradients
+            gradient = result.contiguous().cpu().numpy().astype(np.float64).ravel()
+            moved = path.step(
+                position,
+                gradient,
+                left=1 - (step + 1) / self.steps,
+                fraction=self.fraction,
+                max_distance=self.max_distance,
+            )
+            total += (moved - position) * gradient
+            position = moved
+        return total.reshape(image.shape)
 
 
 @dataclass(frozen=True)

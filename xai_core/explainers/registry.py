@@ -9,10 +9,12 @@ from collections.abc import Mapping
 from typing import cast
 
 from xai_core.errors import ParameterError, did_you_mean
+from xai_core.explainers import captum_bridge
 from xai_core.explainers.attention import AttentionRollout, GradientRollout
 from xai_core.explainers.blur_path import BlurIG
 from xai_core.explainers.cam import GradCAM, GradCAMPlusPlus, HiResCAM, LayerCAM, XGradCAM
 from xai_core.explainers.combination import Combination
+from xai_core.explainers.deeplift import DeepLIFT
 from xai_core.explainers.expected import ExpectedGradients
 from xai_core.explainers.explanation import Explainer
 from xai_core.explainers.gradient import GradientTimesInput, Saliency
@@ -21,6 +23,7 @@ from xai_core.explainers.guided_path import GuidedIG
 from xai_core.explainers.hybrids import GuidedGradCAM, IGTimesGradCAM
 from xai_core.explainers.integrated_cam import IntegratedGradCAM
 from xai_core.explainers.lime import LIME
+from xai_core.explainers.lrp import LRP
 from xai_core.explainers.noise import SmoothGrad, SmoothGradSquared, VarGrad
 from xai_core.explainers.nulls import CentreMap, InvertedMap, RandomMap, SobelMap
 from xai_core.explainers.occlusion import Occlusion
@@ -65,6 +68,8 @@ EXPLAINERS: dict[str, type[Explainer]] = {
         ExpectedGradients,
         BlurIG,
         GuidedIG,
+        DeepLIFT,
+        LRP,
     )
 }
 """Every explainer by the name that threshold files use."""
@@ -74,13 +79,18 @@ def build_explainer(kind: str, parameters: Mapping[str, object]) -> Explainer:
     """Return the explainer ``kind`` with ``parameters``, names and types checked.
 
     Args:
-        kind: a name in `EXPLAINERS`, or ``"package.module:Class"`` for one of your own.
+        kind: a name in `EXPLAINERS`, ``"captum:NAME"`` for a class of ``captum.attr``, or
+            ``"package.module:Class"`` for one of your own.
         parameters: its fields.
 
     Raises:
         ParameterError: an unknown kind or parameter (with the nearest name), a wrong type.
     """
-    cls = _imported(kind) if ":" in kind else EXPLAINERS.get(kind)
+    cls: type[Explainer] | None
+    if kind.startswith(captum_bridge.PREFIX):
+        cls = captum_bridge.captum_explainer(kind.removeprefix(captum_bridge.PREFIX))
+    else:
+        cls = _imported(kind) if ":" in kind else EXPLAINERS.get(kind)
     if cls is None:
         msg = f"no explainer {kind!r}: {did_you_mean(kind, EXPLAINERS)}"
         raise ParameterError(msg)

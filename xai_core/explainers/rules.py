@@ -6,6 +6,8 @@ not, first or repeated; hooks on modules see less and break on torchvision's Res
 
 from __future__ import annotations
 
+import functools
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -67,15 +69,32 @@ class Rules(TorchFunctionMode):
         called = getattr(func, "__name__", "")
         name = called.removeprefix("__").rstrip("_")
         rule = self._rules.get(name)
-        if rule is None or not (args or "input" in options):
+        values = args[0] if args else options.get("input")
+        if rule is None or not isinstance(values, Tensor):
             return func(*args, **options)
-        values, *rest = args or (options.pop("input"),)
+        options.pop("input", None)
         # The copy is the rule's own, whatever happens to ``values`` afterwards.
-        result = rule(Call(name, values.clone(), tuple(rest), options, func))
-        if called == f"{name}_" or options.get("inplace"):
+        result = rule(Call(name, values.clone(), args[1:], options, func))
+        if called == f"{name}_" or _is_in_place(func, args[1:], options):
             values.copy_(result)
             return values
         return result
+
+
+def _is_in_place(
+    function: Callable[..., Any], rest: tuple[Any, ...], options: Mapping[str, Any]
+) -> bool:
+    position = _inplace_position(function)
+    return bool(rest[position] if position < len(rest) else options.get("inplace"))
+
+
+@functools.cache
+def _inplace_position(function: Callable[..., Any]) -> int:
+    """Return where among the arguments after the first ``inplace`` stands; far off = nowhere."""
+    try:
+        return list(inspect.signature(function).parameters).index("inplace") - 1
+    except ValueError:  # a function of C, or one without it
+        return 99
 
 
 def with_slope(values: Tensor, result: Tensor, slope: Tensor) -> Tensor:
