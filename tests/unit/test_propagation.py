@@ -49,6 +49,9 @@ class Chain(nn.Module):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(5)
             self.layers = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1, bias=bias), *layers)
+            for layer in layers:  # made before the seed was set
+                if isinstance(layer, nn.Conv2d):
+                    layer.reset_parameters()
             with torch.no_grad():
                 width = self.layers(torch.zeros(1, 3, 8, 8)).numel()
             self.head = nn.Linear(width, 3, bias=bias)
@@ -210,13 +213,27 @@ def test_deeplift_runs_image_and_baseline_together_within_the_batch() -> None:
     "module",
     [
         ResNetLike(bias=False),
-        Chain(nn.ReLU(), nn.MaxPool2d(3, 2), nn.Conv2d(4, 4, 3, bias=False), nn.ReLU(), bias=False),
+        # 36 values reach the head: enough that each logit has a positive contribution.
+        Chain(
+            *(nn.ReLU(), nn.MaxPool2d(3, 2), nn.Conv2d(4, 4, 3, padding=1, bias=False), nn.ReLU()),
+            bias=False,
+        ),
     ],
     ids=lambda module: type(module).__name__,
 )
 def test_lrp_conserves_the_logit_where_there_are_no_biases(module: nn.Module, rule: str) -> None:
     found = attributions(build_explainer("lrp", {"rule": rule}), classifier_of(module))
     np.testing.assert_allclose(found.sum(axis=(1, 2, 3)), target_logits(module), rtol=2e-3)
+
+
+def test_alpha1beta0_hands_back_nothing_of_a_logit_without_positive_contributions() -> None:
+    net = Chain(nn.ReLU(), bias=False)
+    with torch.no_grad():
+        net.head.weight[TARGETS[0]] = -net.head.weight[TARGETS[0]].abs()
+    found = attributions(LRP(rule="alpha1beta0"), classifier_of(net))
+    assert target_logits(net)[0] < 0
+    assert not found[0].any()
+    assert found[TARGETS != TARGETS[0]].any()
 
 
 def test_lrp_with_a_tiny_epsilon_is_gradient_times_input_on_relu_networks() -> None:

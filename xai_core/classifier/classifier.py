@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple, Protocol, overload, runtime_checkable
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ class Gradients(NamedTuple):
     gradients: Tensor
 
 
-@dataclass
 class Passes:
     """How many images went through a classifier since it was made.
 
@@ -34,8 +33,29 @@ class Passes:
         gradients: images whose gradient was taken, a forward and a backward pass each.
     """
 
-    forwards: int = 0
-    gradients: int = 0
+    def __init__(self) -> None:
+        self.forwards = 0
+        self.gradients = 0
+        self._watchers: list[Callable[[], None]] = []
+
+    def __repr__(self) -> str:
+        return f"Passes({self.forwards} forwards, {self.gradients} gradients)"
+
+    def count(self, *, forwards: int = 0, gradients: int = 0) -> None:
+        """Add images that went through, and tell whoever watches."""
+        self.forwards += forwards
+        self.gradients += gradients
+        for tell in self._watchers:
+            tell()
+
+    @contextmanager
+    def watched(self, tell: Callable[[], None]) -> Iterator[None]:
+        """Call ``tell`` after every pass while the context is open."""
+        self._watchers.append(tell)
+        try:
+            yield
+        finally:
+            self._watchers.remove(tell)
 
 
 @runtime_checkable

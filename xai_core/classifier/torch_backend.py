@@ -212,7 +212,7 @@ class TorchClassifier:
             layers.to_channels_first(outputs, layer, module, at).copy_(batch)
             with torch.no_grad():
                 logits = self._rests[at](normalised.expand(len(batch), -1, -1, -1), outputs)
-            self.passes.forwards += len(batch)
+            self.passes.count(forwards=len(batch))
             self._check(logits)
             parts.append(logits)
         return torch.cat(parts) if parts else torch.empty(0, self.num_classes)
@@ -227,7 +227,7 @@ class TorchClassifier:
         module, layer = self._module_and_layer(at)
         with torch.no_grad(), layers.replaced_by_leaf(layer, at) as leaves:
             logits = module((self._to_device(images) - self._mean) / self._std)
-        self.passes.forwards += len(images)
+        self.passes.count(forwards=len(images))
         self._check(logits)
         if not leaves:
             msg = f"layer {at!r} takes no part in the forward pass"
@@ -235,7 +235,7 @@ class TorchClassifier:
         return leaves[0].detach()
 
     def _gradients_of_batch(self, images: Tensor, targets: Tensor, at: str | None) -> Gradients:
-        self.passes.gradients += len(images)
+        self.passes.count(gradients=len(images))
         if at is None:
             leaf = self._to_device(images).detach().requires_grad_()
             with torch.enable_grad():
@@ -284,7 +284,7 @@ class TorchClassifier:
                 for start in range(0, len(batch), step):
                     part = self._to_device(batch[start : start + step])
                     logits: Tensor = self._fast((part - self._mean) / self._std)
-                    self.passes.forwards += len(part)
+                    self.passes.count(forwards=len(part))
                     self._check(logits)
                     parts.append(finish(logits))
             result = torch.cat(parts) if parts else torch.empty(0, self.num_classes)

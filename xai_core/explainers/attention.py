@@ -48,7 +48,7 @@ class AttentionRollout:
             averages.clear()
             with torch.no_grad():
                 module(batch)
-            classifier.passes.forwards += len(batch)
+            classifier.passes.count(forwards=len(batch))
             rollout = _identity_like(averages[0])
             for average in averages:
                 rollout = (average + _identity_like(average)) / 2 @ rollout
@@ -86,7 +86,7 @@ class GradientRollout:
             with torch.enable_grad():
                 logits = module(batch.requires_grad_())
             gradients = torch.autograd.grad(logits.gather(1, classes[:, None]).sum(), attentions)
-            classifier.passes.gradients += len(batch)
+            classifier.passes.count(gradients=len(batch))
             rollout = _identity_like(attentions[0][:, 0])
             for attention, gradient in zip(attentions, gradients, strict=True):
                 rollout = rollout + torch.relu(gradient * attention.detach()).mean(1) @ rollout

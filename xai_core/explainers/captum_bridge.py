@@ -238,9 +238,9 @@ class _CaptumExplainer:
 
 def _count(classifier: Classifier, logits: Tensor) -> None:
     if logits.requires_grad:
-        classifier.passes.gradients += len(logits)
+        classifier.passes.count(gradients=len(logits))
     else:
-        classifier.passes.forwards += len(logits)
+        classifier.passes.count(forwards=len(logits))
 
 
 def _texts(value: object) -> tuple[str, ...]:

@@ -69,7 +69,7 @@ class DeepLIFT:
         def attribute(batch: Tensor, classes: Tensor) -> Tensor:
             reference = baseline_images(self.baseline, classifier, batch.cpu().numpy())
             start = torch.from_numpy(reference.copy()).to(batch)
-            classifier.passes.gradients += 2 * len(batch)
+            classifier.passes.count(gradients=2 * len(batch))
             result, ends = _contributions(module, batch, start, classes)
             _check_complete(result, ends, classifier.name)
             return result

@@ -76,7 +76,7 @@ class GuidedBackprop:
         module = private_module(classifier, self.kind)
 
         def attribute(batch: Tensor, classes: Tensor) -> Tensor:
-            classifier.passes.gradients += len(batch)
+            classifier.passes.count(gradients=len(batch))
             leaf = batch.contiguous(memory_format=torch.channels_last).requires_grad_()
             with torch.enable_grad(), _GuidedReLUs() as relus:
                 logits: Tensor = module(leaf)

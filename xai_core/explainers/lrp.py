@@ -47,7 +47,8 @@ class LRP:
 
     The target's *logit* is handed back to the inputs of each layer by their share in its output.
     ``epsilon``: by contribution, ``x_i w_ij / (z_j + epsilon sign z_j)``, which for a tiny epsilon
-    is gradient x input on ReLU networks; ``alpha1beta0``: by positive contribution alone;
+    is gradient x input on ReLU networks; ``alpha1beta0``: by positive contribution alone, so that
+    a logit without any hands back nothing;
     ``composite``, the field's practice [Montavon et al. 2019]: alpha1beta0 in convolutions,
     epsilon in linear layers. Sums (residual connections) are shared by contribution, max pooling
     hands on to the winner, activations as they are. Batch norm is folded into the convolution
@@ -87,7 +88,7 @@ class LRP:
         zero = torch.tensor(classifier.mean, device=classifier.device).view(1, 3, 1, 1)
 
         def attribute(batch: Tensor, classes: Tensor) -> Tensor:
-            classifier.passes.gradients += len(batch)
+            classifier.passes.count(gradients=len(batch))
             leaf = batch.contiguous(memory_format=torch.channels_last).requires_grad_()
             with torch.enable_grad(), Rules(self._rules(classifier.name)):
                 logits: Tensor = module(leaf)
