@@ -42,6 +42,28 @@ def xai_model(request: pytest.FixtureRequest) -> Classifier:
 
 
 @pytest.fixture(scope="session")
+def xai_explainer(request: pytest.FixtureRequest) -> Explainer:
+    """The explainer under test; a test runs once for every ``--xai-explainer``.
+
+    ::
+
+        def test_finds_the_object(xai_explain, xai_explainer):
+            assert_pointing_game_above(xai_explain(xai_explainer), 0.8)
+    """
+    from pytest_xai.session import session_of
+
+    text = getattr(request, "param", None)
+    if text is None:
+        pytest.fail(
+            "the fixture xai_explainer needs an explainer: run pytest with --xai-explainer NAME, "
+            "or set `xai_explainers` in the ini file; pytest --xai-explainers lists them",
+            pytrace=False,
+        )
+    with _message_alone():
+        return session_of(request.config).explainer(text)
+
+
+@pytest.fixture(scope="session")
 def xai_images(xai_model: Classifier, request: pytest.FixtureRequest) -> ImageSet:
     """The images that ``--xai-data``, the model's threshold file or the ini name.
 

@@ -8,26 +8,36 @@ asked for.
 from __future__ import annotations
 
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_xai.fixtures import xai_explain, xai_images, xai_model
+from pytest_xai.fixtures import xai_explain, xai_explainer, xai_images, xai_model
 from pytest_xai.settings import add_options, project_root, read_settings
 
 if TYPE_CHECKING:
     from pytest_xai.collect import ThresholdModule
-    from pytest_xai.report.rows import GateRow, ModelFacts, Record
+    from pytest_xai.report.rows import CostRow, GateRow, ModelFacts, Record
     from pytest_xai.session import XaiSession
 
-__all__ = ["xai_explain", "xai_images", "xai_model"]
+__all__ = ["xai_explain", "xai_explainer", "xai_images", "xai_model"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Declare the options."""
     add_options(parser)
+
+
+def pytest_cmdline_main(config: pytest.Config) -> pytest.ExitCode | None:
+    """Answer ``--xai-explainers`` instead of running tests."""
+    if not config.getoption("--xai-explainers"):
+        return None
+    from pytest_xai.catalogue import explainer_list
+
+    print(explainer_list())
+    return pytest.ExitCode.OK
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -39,6 +49,8 @@ def pytest_configure(config: pytest.Config) -> None:
     if settings.thresholds and not settings.fixture_models:
         msg = "--xai-thresholds needs --xai-model NAME, to say which model to hold against them"
         raise pytest.UsageError(msg)
+    if settings.explainers:
+        _require_explainers(settings.explainers)
     if not settings.models:
         return
     _warn_of_unread_ini(config)
@@ -73,11 +85,14 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> ThresholdM
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run a test with the fixture ``xai_model`` once for every model asked for."""
-    if "xai_model" in metafunc.fixturenames:
-        models = read_settings(metafunc.config).fixture_models
-        if models:
-            metafunc.parametrize("xai_model", models, indirect=True, scope="session")
+    """Run a test once for every model and every explainer asked for, as its fixtures demand."""
+    settings = read_settings(metafunc.config)
+    for name, values in (
+        ("xai_model", settings.fixture_models),
+        ("xai_explainer", settings.fixture_explainers),
+    ):
+        if name in metafunc.fixturenames and values:
+            metafunc.parametrize(name, values, indirect=True, scope="session")
 
 
 def _files_of_models(config: pytest.Config) -> dict[Path, list[str]]:
@@ -126,6 +141,19 @@ def _require_known(model: str) -> None:
         raise pytest.UsageError(str(error)) from None
 
 
+def _require_explainers(texts: Sequence[str]) -> None:
+    """Raise a usage error with the nearest name if one of ``texts`` names no explainer."""
+    from xai_core.errors import XaiError
+    from xai_core.explainers import parse_explainer
+
+    for text in texts:
+        try:
+            parse_explainer(text)
+        except XaiError as error:
+            msg = f"--xai-explainer {text}: {error} (pytest --xai-explainers lists all)"
+            raise pytest.UsageError(msg) from None
+
+
 def _warn_of_unread_ini(config: pytest.Config) -> None:
     """Warn if pytest looked for its ini file in the wrong place; see `project_root`."""
     started_in = config.invocation_params.dir
@@ -165,6 +193,7 @@ class XaiReports:
         self._records: dict[str, Record] = {}
         self._unwritten = ""
         self._models: dict[str, ModelFacts] = {}
+        self._costs: list[CostRow] = []
         remember_terminal(config)
 
     @pytest.hookimpl(wrapper=True)
@@ -192,6 +221,7 @@ class XaiReports:
             self._records[repr(record)] = record
         for facts in found["models"]:
             self._models[facts["name"]] = facts
+        self._costs += found["costs"]
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Write the JSON file."""
@@ -199,6 +229,7 @@ class XaiReports:
         if path is None or self._is_worker or self._config.getoption("collectonly"):
             return
         from pytest_xai.report.json_file import write_json
+        from pytest_xai.report.rows import added_up
 
         try:
             write_json(
@@ -206,6 +237,7 @@ class XaiReports:
                 models=list(self._models.values()),
                 gates=self._in_order(),
                 measurements=list(self._records.values()),
+                costs=added_up(self._costs),
             )
         except OSError as error:
             self._unwritten = f"--xai-json {path}: not written: {error}"
@@ -218,9 +250,11 @@ class XaiReports:
         option = self._config.getoption
         quiet = self._config.get_verbosity() < -1 or option("no_summary", default=False)
         if self._gates and not self._is_worker and not quiet:
+            from pytest_xai.report.rows import added_up
             from pytest_xai.report.terminal import write_table
 
-            write_table(terminalreporter, self._in_order(), self._models)
+            costs = added_up(self._costs)
+            write_table(terminalreporter, self._in_order(), self._models, costs)
 
     def _in_order(self) -> list[GateRow]:
         """Return the gates in the order of the files, whatever order workers finished in."""

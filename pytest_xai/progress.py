@@ -5,16 +5,17 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
 import pytest
 
 if TYPE_CHECKING:
-    from xai_core.evaluation import Progress
+    from xai_core.evaluation import Advance, Progress
 
 _WIDTH = 24
+_SECONDS_BETWEEN_NOTES = 0.2  # a small model makes thousands of passes a second
 # Make sure that there is a line below (the screen scrolls if need be), without leaving the
 # column; remember the place; go to that line and clear it.
 _DOWN = "\x1bD\x1b[A\x1b7\r\n\x1b[2K"
@@ -24,8 +25,8 @@ _BACK = "\x1b8"
 class TerminalProgress:
     """A bar in the line below pytest's own, which pytest goes on writing as if it were not there.
 
-    It is drawn when images are done, never by a thread, and cleared when the task is done. A task
-    inside another takes its place until it is done.
+    It is drawn when images are done or something is noted, never by a thread, and cleared when the
+    task is done. A task inside another takes its place until it is done.
 
     Args:
         stream: the terminal itself; pytest captures standard output and error while a test runs.
@@ -35,15 +36,18 @@ class TerminalProgress:
         self._stream = stream
 
     @contextmanager
-    def task(self, what: str, total: int) -> Iterator[Callable[[int], None]]:
+    def task(self, what: str, total: int) -> Iterator[Advance]:
         """Show a bar for ``total`` images while the context is open."""
-        started = time.monotonic()
+        started = drawn = time.monotonic()
         done = 0
 
-        def advance(count: int) -> None:
-            nonlocal done
-            done += count
-            self._draw(bar(what, done, total, time.monotonic() - started))
+        def advance(images: int, /, note: str = "") -> None:
+            nonlocal done, drawn
+            now = time.monotonic()
+            if images == 0 and now - drawn < _SECONDS_BETWEEN_NOTES:
+                return
+            done, drawn = done + images, now
+            self._draw(bar(what, done, total, now - started, note))
 
         self._draw(bar(what, 0, total, 0.0))
         try:
@@ -57,14 +61,18 @@ class TerminalProgress:
         self._stream.flush()
 
 
-def bar(what: str, done: int, total: int, seconds: float) -> str:
+def bar(what: str, done: int, total: int, seconds: float, note: str = "") -> str:
     """Return the text of a bar.
 
     >>> bar("explaining with gradcam", 6, 24, seconds=20.0)
     'explaining with gradcam [######..................] 6/24 images, 1:00 left'
+    >>> bar("explaining with rise", 0, 8, seconds=20.0, note="512 passes")
+    'explaining with rise [........................] 0/8 images, 512 passes'
     """
     filled = _WIDTH * done // max(total, 1)
     text = f"{what} [{'#' * filled}{'.' * (_WIDTH - filled)}] {done}/{total} images"
+    if note:
+        text = f"{text}, {note}"
     if not 0 < done < total:
         return text
     minutes, left = divmod(round(seconds / done * (total - done)), 60)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_xai.progress import terminal_progress
-from pytest_xai.report.rows import GateRow, model_facts, records
+from pytest_xai.report.rows import GateRow, cost_rows, model_facts, records
 from pytest_xai.settings import Settings, chosen, project_root, read_settings
 from pytest_xai.thresholds import (
     DataTable,
@@ -25,13 +25,13 @@ from pytest_xai.thresholds import (
 from xai_core.classifier import Classifier, load_classifier
 from xai_core.errors import ParameterError, XaiError, did_you_mean
 from xai_core.evaluation import Evaluation, Explained, Measurement, Method
-from xai_core.explainers import EXPLAINERS, Explainer
+from xai_core.explainers import EXPLAINERS, Explainer, split_explainer
 from xai_core.gate import Judgement, judge
 from xai_core.imageset import ImageSet, load_imageset
 from xai_core.postprocess import parse_postprocess
 
 if TYPE_CHECKING:
-    from xai_core.evaluation import Progress
+    from xai_core.evaluation import Cost, Progress, Stage
 
 DEMO_MODELS = ("demo", "demo-shortcut")
 _PACKAGED = Path(__file__).parents[1] / "xai_core" / "demo" / "demo.toml"
@@ -73,6 +73,7 @@ class XaiSession:
         self._built: dict[object, Any] = {}
         self._evaluations: list[Evaluation] = []
         self._reported: list[int] = []
+        self._reported_costs: list[dict[tuple[Stage, str], Cost]] = []
         self._renamed: list[tuple[Evaluation, Measurement]] = []
 
     @property
@@ -175,11 +176,22 @@ class XaiSession:
         built = seeded_explainer(explainer, parameters, self.seed)
         return Explained(evaluation, Method(explainer, built, steps))
 
+    def explainer(self, text: str) -> Explainer:
+        """Return the explainer that ``text`` names, with the run's seed where it sets none.
+
+        Raises:
+            ParameterError: it names none, or parameters that it does not have.
+        """
+        kind, parameters = split_explainer(text)
+        return seeded_explainer(kind, parameters, self.seed)
+
     def report_of(self, gates: list[GateRow]) -> dict[str, Any]:
         """Return what was measured since the last call, in builtin types."""
-        found: dict[str, Any] = {"gates": gates, "records": [], "models": []}
+        found: dict[str, Any] = {"gates": gates, "records": [], "models": [], "costs": []}
         fresh, self._renamed = self._renamed, []
         for place, evaluation in enumerate(self._evaluations):
+            found["costs"] += cost_rows(evaluation, self._reported_costs[place])
+            self._reported_costs[place] = {k: replace(c) for k, c in evaluation.costs.items()}
             measured = evaluation.measurements[self._reported[place] :]
             self._reported[place] += len(measured)
             fresh += [(evaluation, measurement) for measurement in measured]
@@ -239,6 +251,7 @@ class XaiSession:
         evaluation = Evaluation(classifier, images, seed=self.seed, progress=self._progress)
         self._evaluations.append(evaluation)
         self._reported.append(0)
+        self._reported_costs.append({})
         return evaluation
 
     def _source(self, model: str, path: str | None) -> str:

@@ -24,10 +24,12 @@ class Settings:
 
     Attributes:
         models: names given by ``--xai-model``, without repetitions.
+        explainers: texts given by ``--xai-explainer``, without repetitions.
         weights: model -> weights; the key ``""`` stands for the only model.
     """
 
     models: tuple[str, ...]
+    explainers: tuple[str, ...]
     weights: dict[str, str]
     data: str | None
     thresholds: tuple[str, ...]
@@ -38,6 +40,7 @@ class Settings:
     strict: bool
     json: Path | None
     ini_models: tuple[str, ...]
+    ini_explainers: tuple[str, ...]
     ini_thresholds: str
     ini_data: str | None
     ini_limit: int | None
@@ -49,6 +52,11 @@ class Settings:
     def fixture_models(self) -> tuple[str, ...]:
         """The models that tests with the fixture ``xai_model`` run on."""
         return self.models or self.ini_models
+
+    @property
+    def fixture_explainers(self) -> tuple[str, ...]:
+        """The explainers that tests with the fixture ``xai_explainer`` run on."""
+        return self.explainers or self.ini_explainers
 
     def as_options(self) -> list[str]:
         """Return what was asked for on the command line, as far as it changes a verdict."""
@@ -84,6 +92,19 @@ def add_options(parser: pytest.Parser) -> None:
         metavar="NAME",
         help="gate this model on thresholds/NAME.toml (repeatable): demo, demo-shortcut, a "
         "torchvision name such as densenet121, timm:NAME, package.module:function",
+    )
+    add(
+        "--xai-explainer",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="run tests with the fixture xai_explainer on this explainer (repeatable): gradcam, "
+        "'integrated_gradients(steps=20)', captum:NAME, package.module:Class",
+    )
+    add(
+        "--xai-explainers",
+        action="store_true",
+        help="list all explainers with their parameters, needs and papers, and exit",
     )
     add(
         "--xai-weights",
@@ -124,6 +145,11 @@ def add_options(parser: pytest.Parser) -> None:
     add("--xai-json", metavar="PATH", help="write every measurement as JSON to this file")
     ini = parser.addini
     ini("xai_models", "models for the fixture xai_model without --xai-model", type="args")
+    ini(
+        "xai_explainers",
+        "explainers for the fixture xai_explainer without --xai-explainer",
+        type="args",
+    )
     ini("xai_thresholds", "folder of the threshold files", default="thresholds")
     ini("xai_data", "image set of a threshold file that names none", default="")
     ini("xai_limit", "take the first so many images only", default="")
@@ -144,6 +170,7 @@ def read_settings(config: pytest.Config) -> Settings:
     json_path = option("--xai-json")
     return Settings(
         models=models,
+        explainers=tuple(dict.fromkeys(option("--xai-explainer"))),
         weights=_weights(option("--xai-weights"), models or ini_models),
         data=option("--xai-data"),
         thresholds=tuple(option("--xai-thresholds")),
@@ -154,6 +181,7 @@ def read_settings(config: pytest.Config) -> Settings:
         strict=option("--xai-strict"),
         json=Path(os.path.abspath(json_path)) if json_path else None,  # noqa: PTH100 - no symlinks
         ini_models=ini_models,
+        ini_explainers=tuple(config.getini("xai_explainers")),
         ini_thresholds=config.getini("xai_thresholds"),
         ini_data=config.getini("xai_data") or None,
         ini_limit=_ini_number(config, "xai_limit", least=1),

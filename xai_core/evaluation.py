@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -102,10 +103,18 @@ class Explained:
         return self.evaluation.explain(self.method).attributions
 
 
+class Advance(Protocol):
+    """Called as a task goes on."""
+
+    def __call__(self, images: int, /, note: str = "") -> None:
+        """So many more images are done; with 0 only the note, on what is under way, is new."""
+        ...
+
+
 class Progress(Protocol):
     """Told what is being worked on, and how far it is."""
 
-    def task(self, what: str, total: int) -> AbstractContextManager[Callable[[int], None]]:
+    def task(self, what: str, total: int) -> AbstractContextManager[Advance]:
         """Open a task of ``total`` images; the function it gives is called with each advance."""
         ...
 
@@ -114,9 +123,31 @@ class Silent:
     """A `Progress` that shows nothing."""
 
     @contextmanager
-    def task(self, what: str, total: int) -> Iterator[Callable[[int], None]]:  # noqa: ARG002
+    def task(self, what: str, total: int) -> Iterator[Advance]:  # noqa: ARG002
         """Open a task that nobody sees."""
-        yield lambda _count: None
+
+        def ignore(images: int, /, note: str = "") -> None:
+            pass
+
+        yield ignore
+
+
+Stage = Literal["classify", "explain", "measure"]
+
+
+@dataclass
+class Cost:
+    """What a part of an evaluation took.
+
+    Attributes:
+        forwards: images scored without gradients.
+        gradients: images whose gradient was taken.
+        seconds: of wall time.
+    """
+
+    forwards: int = 0
+    gradients: int = 0
+    seconds: float = 0.0
 
 
 class Evaluation:
@@ -131,6 +162,10 @@ class Evaluation:
         images: on which images.
         seed: of everything random that does not set its own.
         progress: told how far it is.
+
+    Attributes:
+        costs: stage and name (of a method or a metric, null maps counted in) -> what it took so
+            far; what a metric asks of a method is the method's.
 
     Raises:
         XaiError: a label that the classifier has no class for.
@@ -151,6 +186,8 @@ class Evaluation:
         self._explanations: dict[str, Explanation] = {}
         self._measurements: dict[tuple[str, ConfiguredMetric], Measurement] = {}
         self._decoded: dict[int, Batch] = {}
+        self.costs: dict[tuple[Stage, str], Cost] = {}
+        self._charged = Cost()
         height, width = images.transform.size
         self._keeps_decoded = len(images) * 3 * height * width * 4 <= _MOST_DECODED_BYTES
         for name, label in zip(images.names, images.labels, strict=True):
@@ -169,10 +206,11 @@ class Evaluation:
     @cached_property
     def probabilities(self) -> Float32:
         """Softmax probabilities of the images, float32 ``[N, K]``."""
-        parts = [
-            self.classifier.scores(torch.from_numpy(batch.images)).cpu().numpy()
-            for _, batch in self._batches(f"classifying {self.images.name}")
-        ]
+        with self._charge("classify", self.images.name):
+            parts = [
+                self.classifier.scores(torch.from_numpy(batch.images)).cpu().numpy()
+                for _, batch in self._batches(f"classifying {self.images.name}")
+            ]
         return np.concatenate(parts)
 
     @cached_property
@@ -206,7 +244,9 @@ class Evaluation:
                 heatmaps = apply(plain.heatmaps, method.postprocess)
                 explanation = Explanation(heatmaps, plain.attributions)
             else:
-                explanation = self._explain_all(method)
+                targets = self.targets
+                with self._charge("explain", method.name):
+                    explanation = self._explain_all(method, targets)
             self._explanations[method.identity] = explanation
         return self._explanations[method.identity]
 
@@ -237,10 +277,9 @@ class Evaluation:
             self._measurements[key] = self._measure_all(method, metric, null=null)
         return self._measurements[key]
 
-    def _explain_all(self, method: Method) -> Explanation:
+    def _explain_all(self, method: Method, targets: Int64) -> Explanation:
         heatmaps: list[Float32] = []
         attributions: list[Float32] = []
-        targets = self.targets
         for start, batch in self._batches(f"explaining with {method.name}"):
             classes = targets[start : start + len(batch.names)]
             found = method.explainer.explain(self.classifier, batch.images, classes)
@@ -271,12 +310,13 @@ class Evaluation:
                 else:
                     undefined |= self.measure_null(null, method, part).undefined
         subject = null or method.name
-        for start, batch in self._batches(f"measuring {metric.metric.name} of {subject}"):
-            rows = np.arange(start, start + len(batch.names))
-            rows = rows[[row not in undefined for row in rows]]
-            inputs = partial(self._inputs, method, metric, null, batch, start)
-            values[rows], reasons = measure_rows(metric, inputs, rows)
-            undefined |= reasons
+        with self._charge("measure", metric.metric.name):
+            for start, batch in self._batches(f"measuring {metric.metric.name} of {subject}"):
+                rows = np.arange(start, start + len(batch.names))
+                rows = rows[[row not in undefined for row in rows]]
+                inputs = partial(self._inputs, method, metric, null, batch, start)
+                values[rows], reasons = measure_rows(metric, inputs, rows)
+                undefined |= reasons
         made_by = method if null is None else None
         return Measurement(metric, subject, self.images.names, values, undefined, made_by)
 
@@ -353,9 +393,36 @@ class Evaluation:
     def _null(self, null: str, images: Float32, heatmaps: Float32) -> Float32:
         return null_maps(null, images, heatmaps, seed=self.seed)
 
+    @contextmanager
+    def _charge(self, stage: Stage, name: str) -> Iterator[None]:
+        """Add to the cost called ``name`` what happens inside and is not charged there already."""
+        passes, charged = self.classifier.passes, self._charged
+
+        def uncharged() -> tuple[int, int, float]:
+            return (
+                passes.forwards - charged.forwards,
+                passes.gradients - charged.gradients,
+                time.perf_counter() - charged.seconds,
+            )
+
+        before = uncharged()
+        try:
+            yield
+        finally:
+            own = [after - start for start, after in zip(before, uncharged(), strict=True)]
+            for cost in (self.costs.setdefault((stage, name), Cost()), charged):
+                cost.forwards += int(own[0])
+                cost.gradients += int(own[1])
+                cost.seconds += own[2]
+
     def _batches(self, what: str) -> Iterator[tuple[int, Batch]]:
         step = self.classifier.batch_size(*self.classifier.size)
-        with self._progress.task(what, len(self.images)) as advance:
+        passes = self.classifier.passes
+        before = passes.total
+        with (
+            self._progress.task(what, len(self.images)) as advance,
+            passes.watched(lambda: advance(0, note=f"{passes.total - before} passes")),
+        ):
             for start in range(0, len(self.images), step):
                 batch = self._decoded.get(start) or self.images.batch(start, start + step)
                 if self._keeps_decoded:

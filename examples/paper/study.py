@@ -13,7 +13,7 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -41,6 +41,7 @@ from xai_core import (
 )
 from xai_core.arrays import Bool, Float32
 from xai_core.errors import ParameterError, did_you_mean
+from xai_core.evaluation import Advance
 from xai_core.imageset import Entry, Resize
 from xai_core.postprocess import Clahe, Gaussian, PostProcess
 
@@ -75,13 +76,20 @@ class Shown:
         self._console = console
 
     @contextmanager
-    def task(self, what: str, total: int) -> Iterator[Callable[[int], None]]:
+    def task(self, what: str, total: int) -> Iterator[Advance]:
         """Open a bar that is gone when the task is done."""
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+        columns = (
+            *(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()),
+            TextColumn("{task.fields[note]}"),
+        )
         hidden = not self._console.is_terminal
         with Progress(*columns, console=self._console, transient=True, disable=hidden) as progress:
-            bar = progress.add_task(what, total=total)
-            yield lambda count: progress.advance(bar, count)
+            bar = progress.add_task(what, total=total, note="")
+
+            def advance(images: int, /, note: str = "") -> None:
+                progress.update(bar, advance=images, note=note)
+
+            yield advance
 
 
 def main(argv: Sequence[str] | None = None) -> int:

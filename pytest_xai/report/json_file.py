@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from pytest_xai.report.rows import GateRow, ModelFacts, Record
+from pytest_xai.report.rows import CostRow, GateRow, ModelFacts, Record
 
 SCHEMA_VERSION = 1
 """Raised whenever a field changes its meaning or goes away; new fields do not raise it."""
@@ -20,6 +20,7 @@ def write_json(
     models: Sequence[ModelFacts],
     gates: Sequence[GateRow],
     measurements: Sequence[Record],
+    costs: Sequence[CostRow],
 ) -> None:
     """Write the file at once: a reader sees the old one or the new one, never a part.
 
@@ -34,6 +35,7 @@ def write_json(
         "models": models,
         "gates": gates,
         "measurements": measurements,
+        "costs": costs,
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")

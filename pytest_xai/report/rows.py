@@ -7,12 +7,15 @@ scalars would end the run there.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, TypedDict
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, TypeAlias, TypedDict
 
 if TYPE_CHECKING:
     from pytest_xai.thresholds import GateSpec
-    from xai_core.evaluation import Evaluation, Measurement
+    from xai_core.evaluation import Cost, Evaluation, Measurement, Stage
     from xai_core.gate import Judgement
+
+    CostKey: TypeAlias = tuple[Stage, str]
 
 
 class GateRow(TypedDict):
@@ -79,6 +82,17 @@ class ModelFacts(TypedDict):
     images: int
     accuracy: float | None
     transform: str
+
+
+class CostRow(TypedDict):
+    """What explaining with a method, or measuring a metric, took; workers' rows are added up."""
+
+    model: str
+    stage: str
+    name: str
+    forwards: int
+    gradients: int
+    seconds: float
 
 
 def unmeasured(model: str, gate: GateSpec, *, file: str, error: str) -> GateRow:
@@ -184,6 +198,38 @@ def model_facts(evaluation: Evaluation) -> ModelFacts:
         accuracy=evaluation.accuracy,
         transform=str(evaluation.images.transform),
     )
+
+
+def cost_rows(evaluation: Evaluation, reported: Mapping[CostKey, Cost]) -> list[CostRow]:
+    """Return what the parts of an evaluation took beyond what was ``reported``."""
+    from xai_core.evaluation import Cost
+
+    rows = []
+    for (stage, name), cost in evaluation.costs.items():
+        before = reported.get((stage, name), Cost())
+        if cost != before:
+            row = CostRow(
+                model=evaluation.classifier.name,
+                stage=stage,
+                name=name,
+                forwards=cost.forwards - before.forwards,
+                gradients=cost.gradients - before.gradients,
+                seconds=cost.seconds - before.seconds,
+            )
+            rows.append(row)
+    return rows
+
+
+def added_up(rows: Iterable[CostRow]) -> list[CostRow]:
+    """Return one row for each part of each model, however many workers had a share in it."""
+    total: dict[tuple[str, str, str], CostRow] = {}
+    for row in rows:
+        known = total.setdefault((row["model"], row["stage"], row["name"]), row)
+        if known is not row:
+            known["forwards"] += row["forwards"]
+            known["gradients"] += row["gradients"]
+            known["seconds"] += row["seconds"]
+    return list(total.values())
 
 
 def _finite(value: float) -> float | None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Mapping
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from pytest_xai.report.rows import Demand, GateRow, ModelFacts
+from pytest_xai.report.rows import CostRow, Demand, GateRow, ModelFacts
 
 if TYPE_CHECKING:
     import pytest
@@ -21,6 +22,7 @@ _STYLES = {
     "error": "red",
 }
 _COLUMNS = ("gate", "value", "demand", "95% CI", "n", "verdict")
+_NO_BREAK = "\N{NO-BREAK SPACE}"
 _UNPROVEN = "? = not proven: the interval holds the threshold"
 
 
@@ -28,13 +30,17 @@ def write_table(
     reporter: pytest.TerminalReporter,
     rows: Iterable[GateRow],
     facts: Mapping[str, ModelFacts],
+    costs: Sequence[CostRow],
 ) -> None:
     """Write one table for each model: every gate with value, demand, interval, n and verdict.
+
+    Below it stands how many images went through the model, for each explainer and each metric.
 
     Args:
         reporter: pytest's.
         rows: the gates of all models, those of one model together.
         facts: model -> what is known of it; nothing where it could not be loaded.
+        costs: what was passed through the models.
     """
     for model, gates in groupby(rows, key=lambda row: row["model"]):
         reporter.write_sep("=", f"explanations of {model}")
@@ -44,6 +50,26 @@ def write_table(
         reporter.write_line(_rendered(shown, colour=reporter.hasmarkup))
         if any(_verdict(row).endswith("?") for row in shown):
             reporter.write_line(_UNPROVEN)
+        for stage, word in (("explain", "explaining"), ("measure", "measuring")):
+            spent = [cost for cost in costs if (cost["model"], cost["stage"]) == (model, stage)]
+            for line in _passes(word, spent):
+                reporter.write_line(line)
+
+
+def _passes(word: str, costs: Iterable[CostRow]) -> list[str]:
+    """Return lines that say how many images went through the model, and for what."""
+    parts = []
+    for cost in costs:
+        counts = {"forwards": cost["forwards"], "gradients": cost["gradients"]}
+        listed = " + ".join(f"{count} {what}" for what, count in counts.items() if count)
+        if listed:
+            # One piece, that a line is not broken between a number and what it counts.
+            parts.append(f"{cost['name']} {listed}".replace(" ", _NO_BREAK))
+    if not parts:
+        return []
+    text = f"{word}: {', '.join(parts)}"
+    lines = textwrap.wrap(text, width=_width(), subsequent_indent="  ", break_long_words=False)
+    return [line.replace(_NO_BREAK, " ") for line in lines]
 
 
 def _summary(facts: ModelFacts) -> str:
@@ -76,7 +102,7 @@ def _rendered(rows: list[GateRow], *, colour: bool) -> str:
             for label, *line in others:
                 table.add_row(f"    {label}", *line)
     console = Console(
-        width=max(shutil.get_terminal_size().columns, 80),
+        width=_width(),
         force_terminal=colour,
         no_color=not colour,
         markup=False,
@@ -86,6 +112,10 @@ def _rendered(rows: list[GateRow], *, colour: bool) -> str:
     with console.capture() as capture:
         console.print(table)
     return "\n".join(line.rstrip() for line in capture.get().splitlines())
+
+
+def _width() -> int:
+    return max(shutil.get_terminal_size().columns, 80)
 
 
 def _lines(row: GateRow) -> tuple[list[str], list[list[str]]]:

@@ -166,3 +166,21 @@ def test_a_task_within_a_task_takes_the_place_of_the_bar() -> None:
 )
 def test_the_text_of_a_bar(done: int, seconds: float, expected: str) -> None:
     assert bar("x", done, 24, seconds) == expected
+
+
+def test_a_long_batch_shows_how_many_passes_it_has_made(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = iter(range(100))
+    monkeypatch.setattr("pytest_xai.progress.time.monotonic", lambda: next(clock) / 8)
+    controller, terminal = pty.openpty()
+    ioctl(terminal, TIOCSWINSZ, struct.pack("HHHH", LINES, COLUMNS, 0, 0))
+    with open(terminal, "w") as stream, TerminalProgress(stream).task("slow", 8) as advance:  # noqa: PTH123
+        advance(0, note="64 passes")  # an eighth of a second after the bar: too soon to draw
+        advance(0, note="128 passes")
+        stream.write("!")
+        stream.flush()
+        drawn = until("\x1b8!", controller)
+    os.close(controller)
+    assert "64 passes" not in drawn
+    assert "slow [........................] 0/8 images, 128 passes" in drawn

@@ -56,7 +56,9 @@ def records_of(found: dict) -> list[str]:
 def table_of(result: pytest.RunResult) -> list[str]:
     start = next(i for i, line in enumerate(result.outlines) if "= explanations of" in line)
     lines = result.outlines[start + 1 :]
-    return lines[: next(i for i, line in enumerate(lines) if line.startswith("==="))]
+    # What was spent stands below; two workers spend some of it twice.
+    ends = ("===", "explaining:", "measuring:")
+    return lines[: next(i for i, line in enumerate(lines) if line.startswith(ends))]
 
 
 @pytest.mark.parametrize(
@@ -212,6 +214,45 @@ def test_collecting_alone_leaves_an_earlier_json_alone(passing: Project) -> None
     (passing.path / "found.json").write_text("from an earlier run")
     passing.run("--xai-model", "tiny", "--collect-only", "--xai-json", "found.json")
     assert (passing.path / "found.json").read_text() == "from an earlier run"
+
+
+COSTLY = """\
+[explainers.ig]
+kind = "integrated_gradients"
+steps = 4
+[explainers.gradcam]
+[gates.gradcam]
+iou = { above = 0.0, undefined = 1 }
+insertion = { above = 0.0, undefined = 1 }
+stability = { above = 0.0, samples = 2, undefined = 1 }
+[gates.ig]
+completeness = { below = 0.5, undefined = 1 }
+"""
+
+
+@pytest.mark.parametrize("mode", [NO_XDIST, TWO])
+def test_what_went_through_the_model_is_said_for_every_explainer_and_metric(
+    mode: tuple[str, ...], project: Project
+) -> None:
+    project.thresholds(COSTLY, head=HEAD)
+    result = project.run("--xai-model", "tiny", "--xai-json", "found.json", *mode)
+    rows = json.loads((project.path / "found.json").read_text())["costs"]
+    keys = [(row["model"], row["stage"], row["name"]) for row in rows]
+    assert len(set(keys)) == len(keys)
+    assert all(row["seconds"] > 0 for row in rows)
+    spent = {row["name"]: (row["forwards"], row["gradients"]) for row in rows}
+    assert spent["ig"] == (0, 6 * 4)
+    if mode == NO_XDIST:  # two workers may both explain what their gates need
+        # One of the six images is blank: its maps are zero, and nothing is measured of it.
+        assert spent["gradcam"] == (0, 6)
+        assert spent["insertion"] == (5 * 27, 0)  # 26 steps of 10 of 256 pixels, and the start
+        assert spent["stability"] == (0, 5 * 2)
+        assert spent["iou"] == (0, 0)
+        assert spent["completeness"] == (2 * 6 + 2 * 5, 0)  # again without the blank one
+        text = " ".join(result.stdout.str().split())
+        assert "explaining: gradcam 6 gradients, ig 24 gradients measuring:" in text
+        assert f"insertion {5 * 27} forwards" in text
+        assert "iou 0" not in text
 
 
 @pytest.mark.parametrize("columns", [80, 120])

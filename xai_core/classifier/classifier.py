@@ -41,16 +41,21 @@ class Passes:
     def __repr__(self) -> str:
         return f"Passes({self.forwards} forwards, {self.gradients} gradients)"
 
+    @property
+    def total(self) -> int:
+        """Images that went through, with or without gradients."""
+        return self.forwards + self.gradients
+
     def count(self, *, forwards: int = 0, gradients: int = 0) -> None:
-        """Add images that went through, and tell whoever watches."""
+        """Add images that went through, and tell the innermost of those who watch."""
         self.forwards += forwards
         self.gradients += gradients
-        for tell in self._watchers:
-            tell()
+        if self._watchers:
+            self._watchers[-1]()
 
     @contextmanager
     def watched(self, tell: Callable[[], None]) -> Iterator[None]:
-        """Call ``tell`` after every pass while the context is open."""
+        """Call ``tell`` after every pass while the context, and none inside it, is open."""
         self._watchers.append(tell)
         try:
             yield

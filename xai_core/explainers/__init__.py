@@ -28,7 +28,12 @@ from xai_core.explainers.nulls import (
 )
 from xai_core.explainers.occlusion import Occlusion
 from xai_core.explainers.path import IntegratedGradients
-from xai_core.explainers.registry import EXPLAINERS, build_explainer, parse_explainer
+from xai_core.explainers.registry import (
+    EXPLAINERS,
+    build_explainer,
+    parse_explainer,
+    split_explainer,
+)
 from xai_core.explainers.rise import RISE
 from xai_core.explainers.score_cam import AblationCAM, EigenCAM, ScoreCAM
 from xai_core.explainers.shap import KernelSHAP
@@ -78,4 +83,5 @@ __all__ = [
     "null_maps",
     "parse_explainer",
     "reduce_channels",
+    "split_explainer",
 ]

@@ -104,11 +104,26 @@ def parse_explainer(text: str) -> Explainer:
 
     >>> parse_explainer("integrated_gradients(steps=20)").steps
     20
+
+    Raises:
+        ParameterError: another form, an unknown kind or parameter, a wrong type.
+    """
+    return build_explainer(*split_explainer(text))
+
+
+def split_explainer(text: str) -> tuple[str, dict[str, object]]:
+    """Return the kind and the parameters in the text of an explainer; see `parse_explainer`.
+
+    >>> split_explainer("captum:Occlusion(strides=4)")
+    ('captum:Occlusion', {'strides': 4})
+
+    Raises:
+        ParameterError: the text is not of that form.
     """
     spec = re.match(r"\s*([\w.]+:)", text)
     module = spec[1] if spec else ""
     kind, parameters = parse_call(text.strip().removeprefix(module))
-    return build_explainer(module + kind, parameters)
+    return module + kind, parameters
 
 
 def _imported(spec: str) -> type[Explainer]:
