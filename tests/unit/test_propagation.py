@@ -233,7 +233,7 @@ def test_alpha1beta0_hands_back_nothing_of_a_logit_without_positive_contribution
     found = attributions(LRP(rule="alpha1beta0"), classifier_of(net))
     assert target_logits(net)[0] < 0
     assert not found[0].any()
-    assert found[TARGETS != TARGETS[0]].any()
+    assert found[TARGETS[0] != TARGETS].any()
 
 
 def test_lrp_with_a_tiny_epsilon_is_gradient_times_input_on_relu_networks() -> None:
