@@ -18,10 +18,14 @@ from xai_core.errors import ParameterError, ShapeError, XaiError, did_you_mean
 from xai_core.evaluation import Explained, Measurement, measure_rows
 from xai_core.gate import Conditions, Judgement, judge, judge_values
 from xai_core.metrics import METRICS, ConfiguredMetric, Metric
+from xai_core.metrics.declaration import NOT_ARRAYS
 from xai_core.parameters import from_table
 
+_DIMENSIONS_OF_ONE = {
+    **dict.fromkeys(("images", "attributions"), 3),
+    **dict.fromkeys(("heatmaps", "native_heatmaps", "masks"), 2),
+}
 _OPTIONS = ("mostly", "beats", "skill_above", "undefined", "confidence")
-_NOT_ARRAYS = ("classifier", "explain")
 
 
 class ExplanationError(AssertionError):
@@ -194,13 +198,13 @@ def _measure_arrays(
     batched = {key: _batched(key, value) for key, value in inputs.items()}
     count = len(batched[first])
     for key, value in batched.items():
-        if key not in _NOT_ARRAYS and np.ndim(value) and len(value) != count:
+        if key not in NOT_ARRAYS and np.ndim(value) and len(value) != count:
             msg = f"{key}: expected {count}, one for each of the {first}, got {len(value)}"
             raise ShapeError(msg)
 
     def rows_of(rows: Int64) -> dict[str, Any]:
         return {
-            key: value if key in _NOT_ARRAYS or np.ndim(value) == 0 else value[rows]
+            key: value if key in NOT_ARRAYS or np.ndim(value) == 0 else value[rows]
             for key, value in batched.items()
         }
 
@@ -220,8 +224,10 @@ def _measure_arrays(
 
 def _batched(name: str, value: Any) -> Any:
     """Return an array with a first axis of images, whatever it was; other things as they are."""
-    if name in _NOT_ARRAYS:
+    if name in NOT_ARRAYS:
         return value
     array = as_numpy(value)
-    single = {"heatmaps": 2, "masks": 2, "images": 3, "attributions": 3}.get(name)
+    single = {"images": 3, "attributions": 3}.get(
+        name, 2 if name.endswith(("maps", "masks")) else -1
+    )
     return array[None] if array.ndim == single else array

@@ -7,6 +7,11 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 
 class XaiError(Exception):
@@ -52,10 +57,15 @@ class UndefinedMeasurementError(XaiError):
 
     Attributes:
         reasons: index of the image in the batch -> why it has no value.
+        values: what the other images' values are, one for each image of the batch (of any value
+            where there is a reason); None where they were not measured yet.
     """
 
-    def __init__(self, reasons: Mapping[int, str]) -> None:
+    def __init__(
+        self, reasons: Mapping[int, str], values: npt.NDArray[np.float64] | None = None
+    ) -> None:
         self.reasons = dict(reasons)
+        self.values = values
         listed = "; ".join(f"image {index}: {why}" for index, why in sorted(self.reasons.items()))
         super().__init__(f"undefined for {len(self.reasons)} image(s): {listed}")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -15,7 +15,7 @@ import torch
 from xai_core.arrays import Float32, Float64, Int64
 from xai_core.classifier import Classifier
 from xai_core.errors import UndefinedMeasurementError, XaiError
-from xai_core.explainers import Complete, Explainer, Explanation, null_maps
+from xai_core.explainers import Complete, Explainer, Explanation, null_maps, parse_explainer
 from xai_core.imageset import Batch, ImageSet
 from xai_core.metrics import METRICS, ConfiguredMetric
 from xai_core.parameters import as_dict, identity
@@ -242,7 +242,7 @@ class Evaluation:
             if method.postprocess:
                 plain = self.explain(raw)
                 heatmaps = apply(plain.heatmaps, method.postprocess)
-                explanation = Explanation(heatmaps, plain.attributions)
+                explanation = Explanation(heatmaps, plain.attributions, plain.native)
             else:
                 targets = self.targets
                 with self._charge("explain", method.name):
@@ -278,8 +278,7 @@ class Evaluation:
         return self._measurements[key]
 
     def _explain_all(self, method: Method, targets: Int64) -> Explanation:
-        heatmaps: list[Float32] = []
-        attributions: list[Float32] = []
+        explained: list[Explanation] = []
         for start, batch in self._batches(f"explaining with {method.name}"):
             classes = targets[start : start + len(batch.names)]
             found = method.explainer.explain(self.classifier, batch.images, classes)
@@ -290,11 +289,16 @@ class Evaluation:
                     f"{batch.names[0]!r} and others, expected {expected}"
                 )
                 raise XaiError(msg)
-            heatmaps.append(found.heatmaps)
-            if found.attributions is not None:
-                attributions.append(found.attributions)
+            explained.append(found)
+
+        def joined(parts: list[Float32 | None]) -> Float32 | None:
+            there = [part for part in parts if part is not None]
+            return np.concatenate(there) if there else None
+
         return Explanation(
-            np.concatenate(heatmaps), np.concatenate(attributions) if attributions else None
+            np.concatenate([one.heatmaps for one in explained]),
+            joined([one.attributions for one in explained]),
+            joined([one.native for one in explained]),
         )
 
     def _measure_all(
@@ -311,7 +315,7 @@ class Evaluation:
                     undefined |= self.measure_null(null, method, part).undefined
         subject = null or method.name
         with self._charge("measure", metric.metric.name):
-            for start, batch in self._batches(f"measuring {metric.metric.name} of {subject}"):
+            for start, batch in self._measured_batches(metric, subject):
                 rows = np.arange(start, start + len(batch.names))
                 rows = rows[[row not in undefined for row in rows]]
                 inputs = partial(self._inputs, method, metric, null, batch, start)
@@ -319,6 +323,17 @@ class Evaluation:
                 undefined |= reasons
         made_by = method if null is None else None
         return Measurement(metric, subject, self.images.names, values, undefined, made_by)
+
+    def _measured_batches(
+        self, metric: ConfiguredMetric, subject: str
+    ) -> Iterable[tuple[int, Batch]]:
+        """Return the batches that a metric is measured in: one, where it explains other models."""
+        if "explained_by" not in metric.metric.needs:
+            return self._batches(f"measuring {metric.metric.name} of {subject}")
+        if {"images", "masks", "explain"} & set(metric.metric.needs):
+            return [(0, self.images.batch(0, len(self.images)))]
+        nothing = np.empty((len(self.images), 0, 0, 0), dtype=np.float32)
+        return [(0, Batch(self.images.names, nothing, None, self.images.labels))]
 
     def _inputs(
         self,
@@ -335,6 +350,8 @@ class Evaluation:
         images, targets = batch.images[local], self.targets[rows]
 
         def heatmaps() -> Float32:
+            if null is not None and "explained_by" in metric.metric.needs:
+                return explained_by(self.classifier)
             if null is None or null == "inverted":
                 explained = self.explain(method).heatmaps[rows]
                 return explained if null is None else self._null(null, images, explained)
@@ -375,6 +392,18 @@ class Evaluation:
                 explained = apply(found.heatmaps, method.postprocess)
             return explained if null is None else self._null(null, inputs, explained)
 
+        def native_heatmaps() -> Float32:
+            native = None if null is not None else self.explain(method).native
+            return heatmaps() if native is None else native[rows]
+
+        def heatmaps_of(text: str) -> Float32:
+            return self.explain(Method(text, parse_explainer(text))).heatmaps[rows]
+
+        def explained_by(
+            classifier: Classifier, change: Callable[[Float32], Float32] | None = None, /
+        ) -> Float32:
+            return self._explained_by(classifier, change, method, null, rows)
+
         sources: dict[str, Callable[[], object]] = {
             "classifier": lambda: self.classifier,
             "images": lambda: images,
@@ -384,11 +413,39 @@ class Evaluation:
             "attributions": attributions,
             "differences": differences,
             "explain": lambda: explain,
+            "native_heatmaps": native_heatmaps,
+            "heatmaps_of": lambda: heatmaps_of,
+            "explained_by": lambda: explained_by,
         }
         return {
             need: sources[need]() if need in sources else other(need)
             for need in metric.metric.needs
         }
+
+    def _explained_by(
+        self,
+        classifier: Classifier,
+        change: Callable[[Float32], Float32] | None,
+        method: Method,
+        null: str | None,
+        rows: Int64,
+    ) -> Float32:
+        """Return the heatmaps of the images ``rows`` as ``classifier`` is explained."""
+        wanted = set(rows.tolist())
+        parts = []
+        for start, batch in self._batches(f"explaining {classifier.name} with {method.name}"):
+            places = np.arange(start, start + len(batch.names))
+            places = places[[place in wanted for place in places.tolist()]]
+            if not len(places):
+                continue
+            images = batch.images[places - start]
+            images = images if change is None else change(images)
+            heatmaps = images[:, 0]
+            if null is None or null == "inverted":
+                found = method.explainer.explain(classifier, images, self.targets[places])
+                heatmaps = apply(found.heatmaps, method.postprocess)
+            parts.append(heatmaps if null is None else self._null(null, images, heatmaps))
+        return np.concatenate(parts)
 
     def _null(self, null: str, images: Float32, heatmaps: Float32) -> Float32:
         return null_maps(null, images, heatmaps, seed=self.seed)
@@ -452,7 +509,13 @@ def measure_rows(
             values[left] = metric(**inputs(rows[left]))
         except UndefinedMeasurementError as error:
             undefined |= {int(rows[left[index]]): why for index, why in error.reasons.items()}
-            left = np.delete(left, list(error.reasons))
+            measured, without = error.values, list(error.reasons)
+            if measured is not None:
+                values[left] = measured
+                values[left[without]] = np.nan
+            left = np.delete(left, without)
+            if measured is not None:
+                break
         else:
             break
     for index in left[~np.isfinite(values[left])]:

@@ -50,10 +50,13 @@ class Explanation:
         heatmaps: relevance per pixel, float32 ``[N, H, W]``, higher = more relevant.
         attributions: signed relevance per input value, float32 ``[N, 3, H, W]``; None where the
             method gives none (class activation maps).
+        native: the heatmaps before they were enlarged to the image, float32 ``[N, h, w]``; None
+            where the method works at the image's resolution.
     """
 
     heatmaps: Float32
     attributions: Float32 | None = None
+    native: Float32 | None = None
 
 
 @runtime_checkable

@@ -5,7 +5,13 @@ PYTEST_DONT_REWRITE
 
 from xai_core.metrics.axioms import completeness
 from xai_core.metrics.complexity import active_fraction, complexity, sparseness
-from xai_core.metrics.declaration import METRICS, ConfiguredMetric, Metric, metric
+from xai_core.metrics.declaration import (
+    METRICS,
+    ConfiguredMetric,
+    ExplainedBy,
+    Metric,
+    metric,
+)
 from xai_core.metrics.faithfulness import (
     average_drop,
     deletion,
@@ -28,6 +34,7 @@ from xai_core.metrics.robustness import stability
 __all__ = [
     "METRICS",
     "ConfiguredMetric",
+    "ExplainedBy",
     "Metric",
     "active_fraction",
     "average_drop",

@@ -9,8 +9,10 @@ parameters are its *settings*, with defaults that make up its pinned protocol:
 (('heatmaps', 'masks'), 'higher', 'iou@v1')
 
 The vocabulary of needs: ``classifier``, ``images``, ``targets``, ``heatmaps``, ``masks``,
-``attributions``, ``differences`` (f(x) - f(x') of a path method), ``explain`` (images and
-targets to heatmaps) and the name of any other metric (its values).
+``attributions``, ``native_heatmaps`` (before they were enlarged and post-processed),
+``differences`` (f(x) - f(x') of a path method), ``explain`` (images and targets to heatmaps),
+``heatmaps_of`` (another explainer's text to its heatmaps of the same images), ``explained_by``
+(see `ExplainedBy`) and the name of any other metric (its values).
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ import types
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, ParamSpec
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Protocol
 
 import msgspec
 import numpy as np
@@ -38,19 +40,29 @@ from xai_core.arrays import (
 )
 from xai_core.errors import ParameterError, ShapeError, UndefinedMeasurementError, did_you_mean
 
+if TYPE_CHECKING:
+    from xai_core.classifier import Classifier
+
 P = ParamSpec("P")
 Better = Literal["higher", "lower"]
 
-PLAIN_NEEDS = (
-    "classifier",
-    "images",
-    "targets",
-    "heatmaps",
-    "masks",
-    "attributions",
-    "differences",
-    "explain",
-)
+NOT_ARRAYS = ("classifier", "explain", "heatmaps_of", "explained_by")
+"""The needs that are no arrays of one value or map for each image."""
+
+
+class ExplainedBy(Protocol):
+    """The heatmaps of the images that are measured as another classifier is explained.
+
+    A metric with this need gets all images of a set at once, because another classifier is made
+    once for all; it should not need the images themselves.
+    """
+
+    def __call__(
+        self, classifier: Classifier, change: Callable[[Float32], Float32] | None = None, /
+    ) -> Float32:
+        """Return heatmaps ``[N, H, W]`` of the images, after ``change`` of each batch of them."""
+        ...
+
 
 METRICS: dict[str, Metric] = {}
 """Every declared metric by name."""
@@ -250,7 +262,14 @@ def prepare(arguments: dict[str, Any], needs: tuple[str, ...]) -> None:
         arguments["targets"] = as_targets(array, count if count is not None else array.size)
         count = count if count is not None else len(arguments["targets"])
     for name in needs:
-        if name in ("targets", "classifier", "explain") or name in converters:
+        if name == "targets" or name in NOT_ARRAYS or name in converters:
+            continue
+        if name == "native_heatmaps":
+            arguments[name] = as_heatmaps(arguments[name], name=name)
+            count = count if count is not None else len(arguments[name])
+            if len(arguments[name]) != count:
+                msg = f"{name}: expected {count}, one for each image, got {len(arguments[name])}"
+                raise ShapeError(msg)
             continue
         array = np.atleast_1d(as_numpy(arguments[name]).astype(np.float64))
         arguments[name] = array
@@ -266,6 +285,8 @@ def prepare(arguments: dict[str, Any], needs: tuple[str, ...]) -> None:
         reasons |= _not_finite(arguments["attributions"], "attributions")
     if "heatmaps" in needs:
         reasons |= unusable_heatmaps(arguments["heatmaps"])
+    if "native_heatmaps" in needs:
+        reasons |= unusable_heatmaps(arguments["native_heatmaps"])
     if "masks" in needs:
         for index in np.flatnonzero(~arguments["masks"].any(axis=(1, 2))):
             reasons[int(index)] = "the mask is empty"
