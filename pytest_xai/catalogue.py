@@ -1,4 +1,4 @@
-"""What can be named in a threshold file, as a list to read: ``pytest --xai-explainers``."""
+"""What can be named in a threshold file, as lists to read: ``pytest --xai-explainers``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ import typing
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
+
 from xai_core.explainers import EXPLAINERS, Explainer
+from xai_core.metrics import METRICS, Metric
 
 _NEEDS = {
     "nothing": "no model at all",
@@ -33,6 +36,38 @@ def explainer_list() -> str:
     return "\n".join([*blocks, _OTHERS])
 
 
+def metric_list() -> str:
+    """Return every metric: name, protocol, direction, range, source, needs, settings."""
+    return "\n".join("\n".join(_metric_block(METRICS[name])) for name in sorted(METRICS))
+
+
+LISTS = {"explainers": explainer_list, "metrics": metric_list}
+"""The lists by the options that ask for them."""
+
+
+def _metric_block(metric: Metric) -> Iterator[str]:
+    yield metric.name
+    yield f"    {metric.summary.replace('`', '')}"
+    low, high = metric.range
+    unit = f" {metric.unit}" if metric.unit else ""
+    protocol = metric.configure({}).protocol
+    yield f"    {protocol}; {metric.better} is better, {low:g} to {high:g}{unit}"
+    yield f"    {metric.source}; needs {', '.join(metric.needs)}"
+    yield f"    assert_{metric.assertion}_above, assert_{metric.assertion}_below"
+    for name, (kind, default) in metric.settings.items():
+        yield _parameter(name, kind, default)
+
+
+def _parameter(name: str, kind: Any, default: object) -> str:
+    """Return a line with a parameter, its default and what it takes."""
+    shown, taken = name, _described(kind)
+    if default is None:
+        taken += ", optional"
+    elif default is not dataclasses.MISSING:
+        shown += f" = {json.dumps(default)}"
+    return f"    {shown:<34}{taken}"
+
+
 def _block(kind: str, cls: type[Explainer]) -> Iterator[str]:
     yield kind
     what = (inspect.getdoc(cls) or "").partition("\n\n")[0].replace("\n", " ").rstrip(".")
@@ -41,12 +76,7 @@ def _block(kind: str, cls: type[Explainer]) -> Iterator[str]:
     yield f"    {cls.source}; needs {_NEEDS[cls.needs]}"
     hints = typing.get_type_hints(cls)
     for field in dataclasses.fields(cls):  # type: ignore[arg-type]
-        shown, kind_of = field.name, _described(hints[field.name])
-        if field.default is None:
-            kind_of += ", optional"
-        elif field.default is not dataclasses.MISSING:
-            shown += f" = {json.dumps(field.default)}"
-        yield f"    {shown:<34}{kind_of}"
+        yield _parameter(field.name, hints[field.name], field.default)
 
 
 def _described(kind: Any) -> str:
@@ -56,6 +86,9 @@ def _described(kind: Any) -> str:
     ('"sum" | "max-abs"', 'a whole number')
     """
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin is typing.Annotated:
+        described = next((m.description for m in arguments[1:] if m.description), None)
+        return described or " ".join([_described(arguments[0]), *map(_bounds, arguments[1:])])
     if origin is typing.Literal:
         return " | ".join(json.dumps(argument) for argument in arguments)
     if origin in (types.UnionType, typing.Union):
@@ -63,3 +96,13 @@ def _described(kind: Any) -> str:
     if origin is tuple:
         return f"a list ({_described(arguments[0])})"
     return {int: "a whole number", float: "a number", str: "a text", bool: "true | false"}[kind]
+
+
+def _bounds(meta: msgspec.Meta) -> str:
+    """Return the bounds of a number.
+
+    >>> _bounds(msgspec.Meta(ge=0, lt=1))
+    '>= 0, < 1'
+    """
+    bounds = {">=": meta.ge, ">": meta.gt, "<=": meta.le, "<": meta.lt}
+    return ", ".join(f"{sign} {limit}" for sign, limit in bounds.items() if limit is not None)

@@ -31,12 +31,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_cmdline_main(config: pytest.Config) -> pytest.ExitCode | None:
-    """Answer ``--xai-explainers`` instead of running tests."""
-    if not config.getoption("--xai-explainers"):
+    """Answer ``--xai-explainers`` and ``--xai-metrics`` instead of running tests."""
+    asked = [name for name in ("explainers", "metrics") if config.getoption(f"--xai-{name}")]
+    if not asked:
         return None
-    from pytest_xai.catalogue import explainer_list
+    from pytest_xai.catalogue import LISTS
 
-    print(explainer_list())
+    print("\n\n".join(LISTS[name]() for name in asked))
     return pytest.ExitCode.OK
 
 

@@ -107,6 +107,11 @@ def add_options(parser: pytest.Parser) -> None:
         help="list all explainers with their parameters, needs and papers, and exit",
     )
     add(
+        "--xai-metrics",
+        action="store_true",
+        help="list all metrics with protocol, direction, range, needs and settings, and exit",
+    )
+    add(
         "--xai-weights",
         action="append",
         default=[],

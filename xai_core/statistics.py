@@ -85,7 +85,7 @@ def skill_interval(
 def skill(value: float, null_value: float, *, perfect: float) -> float:
     """Return ``(value - null) / (perfect - null)``: 0 is the null map, 1 is perfect.
 
-    >>> skill(0.6, 0.2, perfect=1.0)
+    >>> skill(0.75, 0.5, perfect=1.0)
     0.5
 
     Raises:

@@ -1,4 +1,4 @@
-"""Explainers on the command line: the list of all, and tests that run on those asked for."""
+"""Lists of explainers and metrics, and tests that run on the explainers asked for."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_xai.catalogue import explainer_list
+from pytest_xai.catalogue import explainer_list, metric_list
 from xai_core.explainers import EXPLAINERS, build_explainer
+from xai_core.metrics import METRICS
 
 if TYPE_CHECKING:
     from conftest import Project
@@ -56,6 +57,26 @@ def test_every_parameter_is_listed_with_what_it_takes() -> None:
     assert re.search(r'^    rule = "gauss-legendre" +"gauss-legendre" \| "trapezoid"$', text, re.M)
     assert re.search(r"^    steps = 50 +a whole number$", text, re.M)
     assert re.search(r"^    layer +a text, optional$", text, re.M)
+
+
+def test_the_list_of_metrics_is_their_declarations(project: Project) -> None:
+    result = project.run("--xai-metrics")
+    assert result.ret == pytest.ExitCode.OK
+    blocks = {b.partition("\n")[0]: b for b in re.split(r"\n(?=\w)", metric_list())}
+    assert sorted(blocks) == sorted(METRICS)
+    assert set(result.outlines) >= set(blocks)
+    for name, metric in METRICS.items():
+        assert f"    {metric.configure({}).protocol}; {metric.better} is better" in blocks[name]
+        assert f"needs {', '.join(metric.needs)}" in blocks[name]
+        assert f"assert_{metric.assertion}_above" in blocks[name]
+        listed = re.findall(r"^    (\w+)(?: = (\S.*?))?   ", blocks[name], flags=re.MULTILINE)
+        given = {key: json.loads(value) if value else None for key, value in listed}
+        assert given == {key: default for key, (_, default) in metric.settings.items()}
+
+
+def test_a_metric_s_settings_are_listed_with_their_bounds() -> None:
+    assert re.search(r"^    fraction = 0.5 +a number >= 0, < 1$", metric_list(), re.M)
+    assert re.search(r"^    binarize = \"otsu\" +'otsu', 'top=mask' or .*$", metric_list(), re.M)
 
 
 def test_a_test_runs_once_for_every_explainer_asked_for(tests: Project) -> None:
