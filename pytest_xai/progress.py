@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TextIO
 import pytest
 
 if TYPE_CHECKING:
-    from xai_core.evaluation import Advance, Progress
+    from xai_core.progress import Advance, Progress
 
 _WIDTH = 24
 _SECONDS_BETWEEN_NOTES = 0.2  # a small model makes thousands of passes a second

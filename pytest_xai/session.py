@@ -31,7 +31,8 @@ from xai_core.imageset import ImageSet, load_imageset
 from xai_core.postprocess import parse_postprocess
 
 if TYPE_CHECKING:
-    from xai_core.evaluation import Cost, Progress, Stage
+    from xai_core.evaluation import Cost, Stage
+    from xai_core.progress import Progress
 
 DEMO_MODELS = ("demo", "demo-shortcut")
 _PACKAGED = Path(__file__).parents[1] / "xai_core" / "demo" / "demo.toml"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from xai_core.imageset import Batch, ImageSet
 from xai_core.metrics import METRICS, ConfiguredMetric
 from xai_core.parameters import as_dict, identity
 from xai_core.postprocess import PostProcess, apply
+from xai_core.progress import Progress, Silent
 
 _MOST_DECODED_BYTES = 2**30  # larger sets are decoded anew for every pass
 
@@ -101,35 +102,6 @@ class Explained:
     def attributions(self) -> Float32 | None:
         """Signed attributions, float32 ``[N, 3, H, W]``; None where the method has none."""
         return self.evaluation.explain(self.method).attributions
-
-
-class Advance(Protocol):
-    """Called as a task goes on."""
-
-    def __call__(self, images: int, /, note: str = "") -> None:
-        """So many more images are done; with 0 only the note, on what is under way, is new."""
-        ...
-
-
-class Progress(Protocol):
-    """Told what is being worked on, and how far it is."""
-
-    def task(self, what: str, total: int) -> AbstractContextManager[Advance]:
-        """Open a task of ``total`` images; the function it gives is called with each advance."""
-        ...
-
-
-class Silent:
-    """A `Progress` that shows nothing."""
-
-    @contextmanager
-    def task(self, what: str, total: int) -> Iterator[Advance]:  # noqa: ARG002
-        """Open a task that nobody sees."""
-
-        def ignore(images: int, /, note: str = "") -> None:
-            pass
-
-        yield ignore
 
 
 Stage = Literal["classify", "explain", "measure"]

@@ -13,8 +13,7 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from io import TextIOWrapper
@@ -22,7 +21,6 @@ from pathlib import Path
 
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from study_figures import Panel, draw, file_name, require_matplotlib
 from study_rows import EXPLAINERS, MODELS, Row, rows
 from study_table import CHAIN, PLAIN, Block, Cell, Column, StudyTable
@@ -41,9 +39,9 @@ from xai_core import (
 )
 from xai_core.arrays import Bool, Float32
 from xai_core.errors import ParameterError, did_you_mean
-from xai_core.evaluation import Advance
 from xai_core.imageset import Entry, Resize
 from xai_core.postprocess import Clahe, Gaussian, PostProcess
+from xai_core.progress import RichProgress
 
 OUT = Path(__file__).parent / "out"
 STUDY_CHAIN: tuple[PostProcess, ...] = (Gaussian(sigma=3.0), Clahe())
@@ -67,29 +65,6 @@ class Subject:
     title: str
     untrained: bool
     evaluation: Evaluation
-
-
-class Shown:
-    """Shows on a terminal how far the evaluation is; elsewhere nothing."""
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
-
-    @contextmanager
-    def task(self, what: str, total: int) -> Iterator[Advance]:
-        """Open a bar that is gone when the task is done."""
-        columns = (
-            *(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()),
-            TextColumn("{task.fields[note]}"),
-        )
-        hidden = not self._console.is_terminal
-        with Progress(*columns, console=self._console, transient=True, disable=hidden) as progress:
-            bar = progress.add_task(what, total=total, note="")
-
-            def advance(images: int, /, note: str = "") -> None:
-                progress.update(bar, advance=images, note=note)
-
-            yield advance
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -189,7 +164,7 @@ def _subject(model: str, weights: str | None, chosen: argparse.Namespace, log: C
     images = load_imageset(chosen.data, size=classifier.size)
     images = only(images, chosen.images) if chosen.images else images.head(chosen.limit)
     images.check_labels(classifier.num_classes)
-    evaluation = Evaluation(classifier, images, seed=chosen.seed, progress=Shown(log))
+    evaluation = Evaluation(classifier, images, seed=chosen.seed, progress=RichProgress(log))
     return Subject(model, MODELS.get(model, model), weights == _RANDOM, evaluation)
 
 
