@@ -38,7 +38,8 @@ from xai_core import (
     load_imageset,
 )
 from xai_core.arrays import Bool, Float32
-from xai_core.errors import ParameterError, did_you_mean
+from xai_core.classifier import weights_by_model
+from xai_core.errors import did_you_mean
 from xai_core.imageset import Entry, Resize
 from xai_core.postprocess import Clahe, Gaussian, PostProcess
 from xai_core.progress import RichProgress
@@ -85,7 +86,7 @@ def run(chosen: argparse.Namespace, *, log: Console) -> None:
     """Measure, print the table, write it and the figures into the folder asked for."""
     if chosen.figures:
         require_matplotlib()
-    weights = _weights(chosen.weights, chosen.models)
+    weights = weights_by_model(chosen.weights, chosen.models, option="--weights")
     variants = {CHAIN: STUDY_CHAIN, PLAIN: ()} if chosen.raw else {CHAIN: STUDY_CHAIN}
     kinds: tuple[Explainer, ...] = (GradCAM(), IntegratedGradients(steps=chosen.steps))
     explainers = dict(zip(EXPLAINERS, kinds, strict=True))
@@ -142,21 +143,6 @@ def _mask(images: ImageSet, index: int) -> Bool:
     mask = images[index].mask
     assert mask is not None  # asked for only where the set has masks
     return mask
-
-
-def _weights(texts: Sequence[str], models: Sequence[str]) -> dict[str, str]:
-    """Read ``NAME=FILE`` and ``NAME=random``."""
-    given: dict[str, str] = {}
-    for text in texts:
-        model, equals, source = text.partition("=")
-        if not equals or not source:
-            msg = f"--weights {text}: expected NAME=FILE or NAME={_RANDOM}"
-            raise ParameterError(msg)
-        if model not in models:
-            msg = f"--weights {text}: no such model here: {did_you_mean(model, models)}"
-            raise ParameterError(msg)
-        given[model] = source
-    return given
 
 
 def _subject(model: str, weights: str | None, chosen: argparse.Namespace, log: Console) -> Subject:

@@ -7,6 +7,7 @@ from xai_core.classifier.classifier import Classifier, Gradients, Passes
 from xai_core.classifier.loading import load_classifier, preset_of
 from xai_core.classifier.preset import Normalization, Preset
 from xai_core.classifier.torch_backend import TorchClassifier
+from xai_core.classifier.weight_sources import weights_by_model
 
 __all__ = [
     "Classifier",
@@ -17,4 +18,5 @@ __all__ = [
     "TorchClassifier",
     "load_classifier",
     "preset_of",
+    "weights_by_model",
 ]

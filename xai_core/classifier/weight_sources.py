@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -23,6 +23,35 @@ def seeded(seed: int) -> Iterator[None]:
         # Not torch.manual_seed: it also seeds accelerators, which are not put back.
         torch.default_generator.manual_seed(seed)
         yield
+
+
+def weights_by_model(
+    texts: Iterable[str], models: Sequence[str], *, option: str
+) -> dict[str, str]:
+    """Read texts ``NAME=FILE`` or ``NAME=random`` of a command line: model -> weights.
+
+    >>> weights_by_model(["resnet50=random"], ["resnet50", "vgg11"], option="--weights")
+    {'resnet50': 'random'}
+
+    Args:
+        texts: as they were given.
+        models: the names there are.
+        option: how an error calls where they were given.
+
+    Raises:
+        WeightsError: a text of another form, or a name that is not among ``models``.
+    """
+    found: dict[str, str] = {}
+    for text in texts:
+        model, equals, source = text.partition("=")
+        if not equals or not source:
+            msg = f"{option} {text}: expected NAME=FILE or NAME={RANDOM}"
+            raise WeightsError(msg)
+        if model not in models:
+            msg = f"{option} {text}: no such model here: {did_you_mean(model, models)}"
+            raise WeightsError(msg)
+        found[model] = source
+    return found
 
 
 def named_file(name: str, weights: str | Path | None, entries: list[str]) -> Path:
