@@ -10,6 +10,7 @@ from xai_core.imageset.loading import load_imageset
 from xai_core.imageset.transform import (
     CenterCrop,
     Interpolation,
+    OffCenterCrop,
     Pixels,
     Resize,
     Transform,
@@ -22,6 +23,7 @@ __all__ = [
     "Entry",
     "ImageSet",
     "Interpolation",
+    "OffCenterCrop",
     "Pixels",
     "Resize",
     "Sample",

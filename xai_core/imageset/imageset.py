@@ -11,7 +11,14 @@ import numpy as np
 
 from xai_core.arrays import Bool, Float32
 from xai_core.errors import ImageSetError
-from xai_core.imageset.transform import Pixels, Transform, transform_image, transform_mask
+from xai_core.imageset.transform import (
+    OffCenterCrop,
+    Pixels,
+    Transform,
+    cut_out,
+    transform_image,
+    transform_mask,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,6 +189,14 @@ class ImageSet:
                 f"{_size(shape)} (height x width, upright); make the mask from this image"
             )
             raise ImageSetError(msg)
+        if mask is not None:
+            pixels, mask = cut_out(self._transform, pixels, mask)
+        elif isinstance(self._transform, OffCenterCrop):
+            msg = (
+                f"{entry.origin}: {entry.name!r} has no mask, without which off-center-crop does "
+                "not know where its object is; use resize or center-crop"
+            )
+            raise ImageSetError(msg)
         return Sample(
             name=entry.name,
             image=transform_image(self._transform, pixels),
@@ -257,7 +272,8 @@ class ImageSet:
         if entry.read_mask is None:
             return False
         mask = entry.read_mask()
-        return bool(mask.any()) and not transform_mask(self._transform, mask).any()
+        _, cut = cut_out(self._transform, np.empty((3, *mask.shape), np.float32), mask)
+        return bool(mask.any()) and not transform_mask(self._transform, cut).any()
 
 
 def _size(shape: tuple[int, ...]) -> str:

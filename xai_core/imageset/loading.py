@@ -33,7 +33,8 @@ def load_imageset(
         source: a folder with ``images/``, ``masks/`` and ``labels.csv``; a COCO instance file
             (``.json``); ``"package.module:function"``; the word ``"demo"`` (a folder of that name
             is ``"./demo"``); or a set in hand, which keeps its own transform.
-        transform: ``"resize"``, ``"center-crop"``, ``"center-crop(resize=256)"``, or an instance.
+        transform: ``"resize"``, ``"center-crop"``, ``"center-crop(resize=256)"``,
+            ``"off-center-crop"`` (needs masks), or an instance.
         size: height and width in pixels, for a ``transform`` given as text.
         limit: take only the first so many images, in the order of their names.
         num_classes: of the classifier; every label of the images taken must lie below it.
