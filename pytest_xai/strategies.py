@@ -32,7 +32,9 @@ from xai_core.errors import MissingExtraError
 try:
     from hypothesis import strategies as st
 except ModuleNotFoundError:
-    raise MissingExtraError("pytest_xai.strategies", package="hypothesis", extra="dev") from None
+    raise MissingExtraError(
+        "pytest_xai.strategies", package="hypothesis", extra="hypothesis"
+    ) from None
 
 _SIZE = (16, 16)
 _SEEDS = st.integers(0, 999)

@@ -105,5 +105,5 @@ def test_a_failing_example_is_printed_as_calls_that_can_be_run() -> None:
 def test_without_hypothesis_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "pytest_xai.strategies")
     monkeypatch.setitem(sys.modules, "hypothesis", None)
-    with pytest.raises(MissingExtraError, match=r"'hypothesis'.*pip install 'pytest-xai\[dev\]'"):
+    with pytest.raises(MissingExtraError, match=r"pip install 'pytest-xai\[hypothesis\]'"):
         importlib.import_module("pytest_xai.strategies")

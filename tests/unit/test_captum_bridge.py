@@ -15,8 +15,14 @@ from torch import nn
 
 from xai_core.arrays import Float32
 from xai_core.classifier import TorchClassifier
-from xai_core.errors import ClassifierError, LayerError, ParameterError
-from xai_core.explainers import Explainer, Explanation, build_explainer, parse_explainer
+from xai_core.errors import ClassifierError, LayerError, MissingExtraError, ParameterError
+from xai_core.explainers import (
+    Explainer,
+    Explanation,
+    build_explainer,
+    captum_bridge,
+    parse_explainer,
+)
 from xai_core.parameters import identity
 
 IMAGES = np.random.default_rng(4).random((2, 3, 10, 10), dtype=np.float32)
@@ -215,6 +221,20 @@ def test_captum_is_imported_when_it_is_asked_for_and_no_earlier() -> None:
         "e.parse_explainer('captum:Saliency'); assert 'captum' in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_without_captum_the_name_and_the_extra_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "captum", None)
+    monkeypatch.setitem(sys.modules, "captum.attr", None)
+    # No other test asks for this class: those once made are kept.
+    with pytest.raises(
+        MissingExtraError,
+        match=r"captum:ShapleyValueSampling needs .*pip install 'pytest-xai\[captum\]'",
+    ):
+        parse_explainer("captum:ShapleyValueSampling")
+    # To a module's __getattr__, which Python itself asks, it is a name that is not there.
+    with pytest.raises(AttributeError, match=r"pip install 'pytest-xai\[captum\]'"):
+        _ = captum_bridge.ShapleyValueSampling
 
 
 def test_the_classifier_is_left_as_it_was() -> None:

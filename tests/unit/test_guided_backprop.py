@@ -89,11 +89,7 @@ def test_it_agrees_with_captum_where_captum_sees_every_relu(name: str) -> None:
         module = getattr(import_torchvision().models, name)(weights=None, num_classes=3)
     images = np.random.default_rng(2).random((2, 3, 32, 32), dtype=np.float32)
     classifier = classifier_of(module, side=32)
-    private = classifier.private_module()
-    for child in private.modules():
-        if isinstance(child, nn.ReLU):
-            child.inplace = False  # Captum's hooks fail on ReLUs in place
-    theirs = captum.attr.GuidedBackprop(private).attribute(
+    theirs = captum.attr.GuidedBackprop(classifier.private_module()).attribute(
         torch.from_numpy(images).requires_grad_(), target=torch.tensor([1, 0])
     )
     ours = GuidedBackprop().explain(classifier, images, TARGETS[:2]).attributions

@@ -25,9 +25,7 @@ def seeded(seed: int) -> Iterator[None]:
         yield
 
 
-def weights_by_model(
-    texts: Iterable[str], models: Sequence[str], *, option: str
-) -> dict[str, str]:
+def weights_by_model(texts: Iterable[str], models: Sequence[str], *, option: str) -> dict[str, str]:
     """Read texts ``NAME=FILE`` or ``NAME=random`` of a command line: model -> weights.
 
     >>> weights_by_model(["resnet50=random"], ["resnet50", "vgg11"], option="--weights")

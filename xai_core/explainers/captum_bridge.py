@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from xai_core.arrays import Float32, Int64
 from xai_core.classifier.layers import find_layer, to_channels_first
-from xai_core.errors import ClassifierError, ParameterError, did_you_mean
+from xai_core.errors import ClassifierError, MissingExtraError, ParameterError, did_you_mean
 from xai_core.explainers.baselines import baseline_images, check_baseline
 from xai_core.explainers.explanation import (
     Explainer,
@@ -62,8 +62,14 @@ def captum_explainer(name: str) -> type[Explainer]:
     Raises:
         ParameterError: Captum has no such class (with the nearest name), or one that explains
             no image by itself.
+        MissingExtraError: Captum is not installed.
     """
-    import captum.attr
+    try:
+        import captum.attr
+    except ModuleNotFoundError as error:
+        if error.name not in ("captum", "captum.attr"):
+            raise
+        raise MissingExtraError(f"{PREFIX}{name}", package="captum", extra="captum") from None
 
     known = [key for key, value in vars(captum.attr).items() if _wants_a_model(value)]
     method = getattr(captum.attr, name, None)
@@ -115,7 +121,7 @@ def __getattr__(name: str) -> type[Explainer]:
     """Return the class of that name, so that instances can be pickled."""
     try:
         return captum_explainer(name)
-    except (ParameterError, ImportError) as error:
+    except (ParameterError, MissingExtraError, ImportError) as error:
         raise AttributeError(str(error)) from None
 
 
