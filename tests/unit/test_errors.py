@@ -36,9 +36,9 @@ def test_weights_and_layers_are_problems_of_the_classifier() -> None:
 
 
 def test_a_missing_extra_says_what_to_install() -> None:
-    message = str(MissingExtraError("timm models", package="timm", extra="timm"))
+    message = str(MissingExtraError("a model of timm", package="timm", extra="timm"))
     assert message == (
-        "timm models needs the package 'timm', which is not installed: "
+        "a model of timm needs the package 'timm', which is not installed: "
         "pip install 'pytest-xai[timm]'"
     )
 

@@ -95,7 +95,7 @@ def _import_timm() -> Any:
     except ModuleNotFoundError as error:
         if error.name != "timm":
             raise
-        raise MissingExtraError("timm models", package="timm", extra="timm") from None
+        raise MissingExtraError("a model of timm", package="timm", extra="timm") from None
 
 
 def _config(spec: str) -> Any:

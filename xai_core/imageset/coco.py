@@ -79,7 +79,9 @@ def load_coco(
     try:
         import pycocotools.mask  # noqa: F401  here, so that a missing extra shows at loading
     except ImportError:
-        raise MissingExtraError("COCO annotations", package="pycocotools", extra="coco") from None
+        raise MissingExtraError(
+            "reading COCO annotations", package="pycocotools", extra="coco"
+        ) from None
 
     instances = _read(annotations)
     photographs = {photograph.id: photograph for photograph in instances.images}
