@@ -40,7 +40,8 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/mypy examples/paper/study.py examples/densenet121/train.py
+	$(BIN)/mypy examples/paper/study.py examples/densenet121/train.py \
+		examples/explainers/survey.py examples/metrics/separation.py
 	$(BIN)/lint-imports
 
 bench: $(READY)
