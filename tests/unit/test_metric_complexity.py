@@ -10,11 +10,28 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from xai_core.metrics import METRICS, active_fraction, complexity, sparseness
+from xai_core.metrics import (
+    METRICS,
+    active_fraction,
+    complexity,
+    native_active_fraction,
+    native_complexity,
+    native_sparseness,
+    relative_complexity,
+    sparseness,
+)
 
 RNG = np.random.default_rng(3)
 HEATMAPS = RNG.normal(size=(5, 9, 12)).astype(np.float32)
-NAMES = ("complexity", "sparseness", "active_fraction")
+NAMES = (
+    "complexity",
+    "relative_complexity",
+    "sparseness",
+    "active_fraction",
+    "native_complexity",
+    "native_sparseness",
+    "native_active_fraction",
+)
 MAPS = hnp.arrays(np.float32, (2, 4, 5), elements=st.integers(-40, 40).map(lambda v: v / 8)).filter(
     lambda maps: (maps.max(axis=(1, 2)) > maps.min(axis=(1, 2))).all()
 )
@@ -104,3 +121,51 @@ def test_subnormal_relevance_is_measured_as_any_other(name: str) -> None:
     tiny = np.float32([[1, 2, 3, 0]]) * np.float32(2.0**-149)
     measured = METRICS[name].function
     np.testing.assert_allclose(measured(tiny), measured(np.float32([[1, 2, 3, 0]])), rtol=1e-12)
+
+
+def test_relative_complexity_equals_scipys_entropy_in_the_base_of_the_pixel_count() -> None:
+    from scipy.stats import entropy
+
+    flat = np.abs(HEATMAPS.reshape(len(HEATMAPS), -1)).astype(np.float64)
+    expected = [entropy(pixels, base=9 * 12) for pixels in flat]
+    np.testing.assert_allclose(relative_complexity(HEATMAPS), expected, rtol=1e-12)
+
+
+def test_relative_complexity_goes_from_0_on_one_pixel_to_1_on_all() -> None:
+    assert relative_complexity(one_pixel_of(20))[0] == 0.0
+    even = np.ones((16, 16))
+    even[::2] = -1
+    assert relative_complexity(even)[0] == 1.0
+
+
+def test_relative_complexity_of_the_same_pattern_hardly_depends_on_its_resolution() -> None:
+    coarse = RNG.random((1, 7, 7))
+    fine = coarse.repeat(32, axis=1).repeat(32, axis=2)
+    assert complexity(fine)[0] - complexity(coarse)[0] == pytest.approx(math.log(32 * 32))
+    assert abs(relative_complexity(fine)[0] - relative_complexity(coarse)[0]) < 0.05
+
+
+def test_native_metrics_are_the_plain_ones_on_the_methods_own_grid() -> None:
+    native = RNG.normal(size=(4, 7, 7)).astype(np.float32)
+    np.testing.assert_array_equal(native_complexity(native), relative_complexity(native))
+    np.testing.assert_array_equal(native_sparseness(native), sparseness(native))
+    for fraction in (0.2, 0.5):
+        expected = active_fraction(native, fraction=fraction)
+        np.testing.assert_array_equal(native_active_fraction(native, fraction=fraction), expected)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_map_of_few_pixels_is_simpler_than_one_of_many(name: str) -> None:
+    few, many = np.full((2, 12, 12), 0.01), np.full((2, 12, 12), 0.01)
+    few[:, 4:6, 4:6] = many[:, 1:11, 1:11] = 1.0
+    metric = METRICS[name]
+    better, worse = metric.function(few), metric.function(many)
+    assert (better > worse).all() if metric.better == "higher" else (better < worse).all()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_value_does_not_depend_on_batch_mates_or_order(name: str) -> None:
+    measured = METRICS[name].function
+    together = measured(HEATMAPS)
+    np.testing.assert_array_equal(measured(HEATMAPS[::-1]), together[::-1])
+    np.testing.assert_array_equal([measured(one)[0] for one in HEATMAPS], together)

@@ -21,8 +21,12 @@ ON_ARRAYS = sorted(name for name, m in METRICS.items() if set(m.needs) <= {"heat
 ON_HEATMAPS = sorted(name for name, m in METRICS.items() if "heatmaps" in m.needs)
 
 
+REQUIRED = {"agreement": {"other": "gradcam"}}
+"""Settings without a default that a metric could be measured with."""
+
+
 class NeverAsked:
-    """A classifier, and an explain function, that must not be reached."""
+    """A classifier, and functions that explain, that must not be reached."""
 
     num_classes = 3
     mean = (0.5, 0.5, 0.5)
@@ -45,9 +49,10 @@ def measure(name: str, heatmaps: object, masks: object = MASKS) -> np.ndarray:
         "images": np.full((3, 3, 8, 6), 0.5, dtype=np.float32),
         "targets": np.array([0, 1, 2]),
         "classifier": NeverAsked(),
-        "explain": NeverAsked(),
+        **dict.fromkeys(("explain", "explained_by", "heatmaps_of"), NeverAsked()),
     }
-    return METRICS[name].function(**{need: given[need] for need in METRICS[name].needs})
+    needed = {need: given[need] for need in METRICS[name].needs}
+    return METRICS[name].function(**needed, **REQUIRED.get(name, {}))
 
 
 def test_every_metric_of_the_first_release_is_declared() -> None:

@@ -14,6 +14,7 @@ from xai_core.errors import ParameterError, ShapeError, UndefinedMeasurementErro
 from xai_core.metrics import (
     METRICS,
     binarize,
+    dice,
     energy_pointing_game,
     iou,
     pointing_game,
@@ -28,7 +29,9 @@ MASKS = RNG.random((6, 14, 11)) < 0.35
 MAPS = hnp.arrays(np.float32, (2, 5, 6), elements=st.integers(-40, 40).map(lambda v: v / 8)).filter(
     lambda maps: (maps.max(axis=(1, 2)) > maps.min(axis=(1, 2))).all()
 )
-SOME_MASKS = hnp.arrays(bool, (2, 5, 6)).filter(lambda masks: masks.any(axis=(1, 2)).all())
+SOME_MASKS = hnp.arrays(bool, (2, 5, 6)).filter(
+    lambda masks: (masks.any(axis=(1, 2)) & ~masks.all(axis=(1, 2))).all()
+)
 METHODS = ("otsu", "fraction=0.5", "top=mask")
 
 
@@ -58,7 +61,7 @@ def plain_top(heatmap: np.ndarray, count: int) -> list[list[bool]]:
     return [[(row, column) in first for column in range(width)] for row in range(height)]
 
 
-def plain_overlap(binary: list[list[bool]], mask: np.ndarray) -> tuple[float, float, float]:
+def plain_overlap(binary: list[list[bool]], mask: np.ndarray) -> tuple[float, ...]:
     both = either = chosen = wanted = 0
     for row in range(mask.shape[0]):
         for column in range(mask.shape[1]):
@@ -67,7 +70,8 @@ def plain_overlap(binary: list[list[bool]], mask: np.ndarray) -> tuple[float, fl
             either += b or m
             chosen += b
             wanted += m
-    return both / either, both / chosen if chosen else 0.0, both / wanted
+    shared = 2 * both / (chosen + wanted)
+    return both / either, both / chosen if chosen else 0.0, both / wanted, shared
 
 
 def plain_binary(heatmap: np.ndarray, mask: np.ndarray, method: str) -> list[list[bool]]:
@@ -100,6 +104,7 @@ def test_overlaps_equal_plain_loops(method: str) -> None:
     np.testing.assert_allclose(iou(HEATMAPS, MASKS, binarize=method), expected[:, 0])
     np.testing.assert_allclose(precision(HEATMAPS, MASKS, binarize=method), expected[:, 1])
     np.testing.assert_allclose(recall(HEATMAPS, MASKS, binarize=method), expected[:, 2])
+    np.testing.assert_allclose(dice(HEATMAPS, MASKS, binarize=method), expected[:, 3])
 
 
 @settings(deadline=None)  # the first example pays for late imports
@@ -114,14 +119,16 @@ def test_overlaps_equal_plain_loops_with_many_ties(
         assert iou(heatmaps, masks, binarize=method)[index] == pytest.approx(expected[0])
         assert precision(heatmaps, masks, binarize=method)[index] == pytest.approx(expected[1])
         assert recall(heatmaps, masks, binarize=method)[index] == pytest.approx(expected[2])
+        assert dice(heatmaps, masks, binarize=method)[index] == pytest.approx(expected[3])
 
 
 def test_overlaps_equal_scikit_learn() -> None:
-    from sklearn.metrics import jaccard_score, precision_score, recall_score
+    from sklearn.metrics import f1_score, jaccard_score, precision_score, recall_score
 
     binary = binarize(HEATMAPS)
     pairs = [(m.ravel(), b.ravel()) for m, b in zip(MASKS, binary, strict=True)]
     np.testing.assert_allclose(iou(HEATMAPS, MASKS), [jaccard_score(m, b) for m, b in pairs])
+    np.testing.assert_allclose(dice(HEATMAPS, MASKS), [f1_score(m, b) for m, b in pairs])
     np.testing.assert_allclose(
         precision(HEATMAPS, MASKS), [precision_score(m, b) for m, b in pairs]
     )
@@ -131,16 +138,16 @@ def test_overlaps_equal_scikit_learn() -> None:
 def test_a_heatmap_that_is_the_mask_is_perfect() -> None:
     heatmaps = MASKS.astype(np.float32)
     for method in METHODS:
-        for measured in (iou, precision, recall):
+        for measured in (iou, dice, precision, recall):
             np.testing.assert_array_equal(measured(heatmaps, MASKS, binarize=method), 1.0)
     np.testing.assert_array_equal(pointing_game(heatmaps, MASKS, tolerance=0), 1.0)
     np.testing.assert_array_equal(energy_pointing_game(heatmaps, MASKS), 1.0)
 
 
 def test_an_empty_binary_map_gives_zero() -> None:
-    heatmap, mask = -np.arange(1.0, 7.0).reshape(2, 3), np.ones((2, 3), dtype=bool)
+    heatmap, mask = -np.arange(1.0, 7.0).reshape(2, 3), np.array([[1, 1, 1], [1, 1, 0]])
     assert not binarize(heatmap, "fraction=0.5").any()
-    for measured in (iou, precision, recall):
+    for measured in (iou, dice, precision, recall):
         assert measured(heatmap, mask, binarize="fraction=0.5") == 0.0
 
 
@@ -227,7 +234,7 @@ def test_energy_without_positive_relevance_is_undefined() -> None:
 def test_scaling_a_heatmap_changes_nothing_and_values_are_shares(
     heatmaps: np.ndarray, masks: np.ndarray, scale: float, method: str
 ) -> None:
-    for name in ("iou", "precision", "recall"):
+    for name in ("iou", "dice", "precision", "recall"):
         configured = METRICS[name].configure({"binarize": method})
         values = configured(heatmaps=heatmaps, masks=masks)
         np.testing.assert_array_equal(configured(heatmaps=heatmaps * scale, masks=masks), values)

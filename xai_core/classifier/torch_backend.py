@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import hashlib
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from functools import cached_property
 from typing import overload
 
@@ -15,8 +16,10 @@ from torch import Tensor, nn
 from xai_core.classifier import layers
 from xai_core.classifier.classifier import Gradients, Passes
 from xai_core.classifier.functional_relu import name_functional_relus
+from xai_core.classifier.reinitialise import parameter_layers, reinitialise
 from xai_core.classifier.resume import Rest, rest_of
 from xai_core.classifier.snapshot import fold_batch_norm, frozen_copy
+from xai_core.classifier.twins import with_channels_reordered
 from xai_core.errors import ClassifierError, LayerError
 
 _PIXELS_PER_PASS = {"cpu": 8 * 224 * 224}
@@ -55,6 +58,9 @@ class TorchClassifier:
         batch_size: images in one pass; None = by the size of the images, so that a pass of any
             resolution takes about the same memory.
 
+    Attributes:
+        reinitialised_share: which share of its weights `reinitialised` drew anew; 0 otherwise.
+
     Raises:
         ClassifierError: the module cannot be copied, or does not give logits ``[N, K]``.
     """
@@ -77,6 +83,7 @@ class TorchClassifier:
         self.size = size
         self.device = device
         self.passes = Passes()
+        self.reinitialised_share = 0.0
         self.mean = mean or (0.0, 0.0, 0.0)
         self.std = std or (1.0, 1.0, 1.0)
         self._batch_size = batch_size
@@ -174,6 +181,92 @@ class TorchClassifier:
         model = copy.deepcopy(self._fast if folded else self._plain)
         normalise = _Normalise(self._mean, self._std, self._layout)
         return nn.Sequential(OrderedDict(normalise=normalise, model=model))
+
+    def parameter_layers(self) -> list[str]:
+        """Return the layers that hold weights themselves, in the order of their first use.
+
+        The model itself, where it holds some outside any layer, is called ``""``.
+        """
+        return parameter_layers(self._plain, self._probe()[:1])
+
+    def reinitialised(self, layers: Sequence[str], *, seed: int) -> TorchClassifier:
+        """Return a classifier whose weights in ``layers`` are all drawn anew; see `reinitialise`.
+
+        Everything else is this one's: name, normalisation, device, default layer; what runs
+        through it is counted in this one's `passes`. It takes the memory of a second classifier:
+        the weights, and those of convolutions with batch norm once more; while it is made, the
+        weights twice more.
+
+        Args:
+            layers: some of `parameter_layers`.
+            seed: of the draws; a layer's depends on its name and the seed alone.
+
+        Raises:
+            LayerError: a name that is no layer with weights of its own.
+            ClassifierError: a weight of ``layers`` that cannot be drawn; the message names it.
+        """
+        module = frozen_copy(self._plain, torch.device("cpu"))
+        share = reinitialise(module, layers, seed=seed)
+        other = self.around(module)
+        other.reinitialised_share = share
+        return other
+
+    def twins(self) -> Iterator[tuple[str, TorchClassifier]]:
+        """Yield classifiers of the same function in another form, each with what is different.
+
+        The batch norm not folded, where this one's is; the channels between its layers in another
+        order, where there are such and the model can be traced. The second takes the memory of
+        another classifier.
+        """
+        if self._fast is not self._plain:
+            unfolded = self._sibling()
+            unfolded._fast, unfolded._folded = self._plain, frozenset()
+            yield "its batch norm not folded", unfolded
+        reordered = with_channels_reordered(self._plain, self._probe())
+        if reordered is not None:
+            yield "its channels in another order", self.around(reordered)
+
+    def absorbing(self, shift: float) -> TorchClassifier:
+        """Return the classifier that gives for ``images + shift`` what this one gives for images.
+
+        The constant is part of the mean that it subtracts [Kindermans 2017]; it shares everything
+        else with this one.
+        """
+        red, green, blue = self.mean
+        other = self._sibling()
+        other.mean = (red + shift, green + shift, blue + shift)
+        other._mean = self._mean + shift
+        return other
+
+    def around(self, module: nn.Module) -> TorchClassifier:
+        """Return a classifier around another module of this one's layers, e.g. with other weights.
+
+        Name, size, normalisation, device and default layer are this one's, and what runs through
+        it is counted in this one's `passes`.
+
+        Raises:
+            ClassifierError: the module cannot be copied, or does not give logits ``[N, K]``.
+        """
+        other = TorchClassifier(
+            module,
+            name=self.name,
+            size=self.size,
+            mean=self.mean,
+            std=self.std,
+            device=self.device,
+            batch_size=self._batch_size,
+        )
+        other.passes = self.passes
+        with suppress(LayerError):  # to be raised when it is asked for
+            other._default_layer = self._default_layer
+        return other
+
+    def _sibling(self) -> TorchClassifier:
+        """Return a classifier that shares everything with this one, to change something in it."""
+        other = copy.copy(self)
+        vars(other).pop("fingerprint", None)
+        other._rests = {}
+        return other
 
     def activations(self, images: Tensor, at: str) -> Tensor:
         """Return a layer's output ``[N, C, h, w]``; forward only, no autograd.

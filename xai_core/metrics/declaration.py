@@ -29,6 +29,7 @@ import msgspec
 import numpy as np
 
 from xai_core.arrays import (
+    ArrayLike,
     Float32,
     Float64,
     as_attributions,
@@ -185,7 +186,8 @@ def metric(
 
     The function then gets checked arrays only: float32 images and maps, bool masks, all of one
     batch and one size; a single image is a batch of one. It never sees a map that is constant
-    or not finite, nor an empty mask: those are `UndefinedMeasurementError` before it runs.
+    or not finite, nor a mask that is empty, nor one that covers the whole image, on which every
+    map lies: those are `UndefinedMeasurementError` before it runs.
     """
 
     def declare(function: Callable[P, Float64]) -> Callable[P, Float64]:
@@ -239,7 +241,7 @@ def prepare(arguments: dict[str, Any], needs: tuple[str, ...]) -> None:
 
     Raises:
         ShapeError: an array has the wrong shape, or they differ in number or size.
-        UndefinedMeasurementError: a constant or non-finite map, an empty mask.
+        UndefinedMeasurementError: a constant or non-finite map, a mask that is empty or full.
     """
     converters: dict[str, Callable[..., Any]] = {
         "images": as_images,
@@ -250,7 +252,7 @@ def prepare(arguments: dict[str, Any], needs: tuple[str, ...]) -> None:
     sizes: dict[str, tuple[int, tuple[int, ...]]] = {}
     for name, convert in converters.items():
         if name in needs:
-            array = arguments[name] = convert(arguments[name])
+            array = arguments[name] = _converted(convert, name, arguments[name])
             sizes[name] = (len(array), array.shape[-2:])
     if len(set(sizes.values())) > 1:
         listed = ", ".join(f"{name} {n} of {h} x {w}" for name, (n, (h, w)) in sizes.items())
@@ -265,7 +267,7 @@ def prepare(arguments: dict[str, Any], needs: tuple[str, ...]) -> None:
         if name == "targets" or name in NOT_ARRAYS or name in converters:
             continue
         if name == "native_heatmaps":
-            arguments[name] = as_heatmaps(arguments[name], name=name)
+            arguments[name] = _converted(as_heatmaps, name, arguments[name])
             count = count if count is not None else len(arguments[name])
             if len(arguments[name]) != count:
                 msg = f"{name}: expected {count}, one for each image, got {len(arguments[name])}"
@@ -290,8 +292,18 @@ def prepare(arguments: dict[str, Any], needs: tuple[str, ...]) -> None:
     if "masks" in needs:
         for index in np.flatnonzero(~arguments["masks"].any(axis=(1, 2))):
             reasons[int(index)] = "the mask is empty"
+        for index in np.flatnonzero(arguments["masks"].all(axis=(1, 2))):
+            reasons[int(index)] = "the mask covers the whole image, so any heatmap lies on it"
     if reasons:
         raise UndefinedMeasurementError(reasons)
+
+
+def _converted(convert: Callable[..., Any], name: str, values: ArrayLike) -> Any:
+    try:
+        return convert(values, name=name)
+    except ValueError:
+        msg = f"{name}: arrays of different sizes in one batch; resize all of them alike"
+        raise ShapeError(msg) from None
 
 
 def _not_finite(arrays: Float32, name: str) -> dict[int, str]:
