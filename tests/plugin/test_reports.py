@@ -151,7 +151,7 @@ def test_json_has_one_record_for_each_model_image_explainer_and_metric(passing: 
     assert blank["undefined"] == "the heatmap is zero everywhere"
     hit = next(r for r in own if r["metric"] == "pointing_game" and r["image"] == "image-1")
     assert hit["value"] == 1.0
-    assert hit["settings"] == {"tolerance": 2}
+    assert hit["settings"] == {"tolerance": 2, "region": "mask"}
     assert hit["protocol"] == "pointing_game@zhang-2016(tolerance=2)"
     smooth = next(r for r in own if r["method"] == "smooth")
     assert smooth["explainer"] == "gradcam"

@@ -154,7 +154,7 @@ def test_an_image_without_a_value_is_named_and_the_others_keep_theirs(
         return {"rows": rows.tolist(), "arrays": {key: arrays[key][rows] for key in arrays}}
 
     values, reasons = measure_rows(
-        lambda rows, arrays: measure(name, arrays, rows),  # type: ignore[arg-type]
+        lambda rows, arrays: measure(name, arrays, rows),
         inputs,
         np.arange(3),
     )

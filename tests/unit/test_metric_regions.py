@@ -115,3 +115,12 @@ def test_a_protocol_names_the_region_only_where_it_is_a_box(name: str) -> None:
     assert metric.configure({"region": "box"}).protocol == f"{plain}(region=box)"
     with pytest.raises(ParameterError, match="region"):
         metric.configure({"region": "polygon"})
+
+
+def test_top_mask_takes_as_many_pixels_as_the_box_has() -> None:
+    heatmaps = np.random.default_rng(4).random((1, 16, 16))
+    box = plain_boxes(diagonal()[0])
+    chosen = np.argsort(-heatmaps.ravel())[: box.sum()]
+    expected = box.ravel()[chosen].mean()
+    found = METRICS["precision"].function(heatmaps, diagonal(), binarize="top=mask", region="box")
+    assert found[0] == pytest.approx(expected)

@@ -14,7 +14,7 @@ from xai_core.arrays import Float32, Int64
 from xai_core.errors import ClassifierError
 from xai_core.explainers.explanation import Explanation, Needs, Promise
 from xai_core.explainers.inside import private_module
-from xai_core.explainers.layer_maps import enlarged, full_batches, joined
+from xai_core.explainers.layer_maps import enlarged, full_batches
 
 if TYPE_CHECKING:
     from xai_core.classifier import Classifier
@@ -42,8 +42,7 @@ class AttentionRollout:
         """
         averages: list[Tensor] = []
         module = _opened(classifier, self.kind, lambda weights: averages.append(weights.mean(1)))
-        size = images.shape[-2:]
-        parts = []
+        maps = []
         for batch, _ in full_batches(classifier, images, targets):
             averages.clear()
             with torch.no_grad():
@@ -52,8 +51,8 @@ class AttentionRollout:
             rollout = _identity_like(averages[0])
             for average in averages:
                 rollout = (average + _identity_like(average)) / 2 @ rollout
-            parts.append(enlarged(_patches(rollout), size))
-        return Explanation(joined(parts, size))
+            maps.append(_patches(rollout))
+        return enlarged(maps, images.shape[-2:])
 
 
 @dataclass(frozen=True)
@@ -79,8 +78,7 @@ class GradientRollout:
         """
         attentions: list[Tensor] = []
         module = _opened(classifier, self.kind, attentions.append)
-        size = images.shape[-2:]
-        parts = []
+        maps = []
         for batch, classes in full_batches(classifier, images, targets):
             attentions.clear()
             with torch.enable_grad():
@@ -90,8 +88,8 @@ class GradientRollout:
             rollout = _identity_like(attentions[0][:, 0])
             for attention, gradient in zip(attentions, gradients, strict=True):
                 rollout = rollout + torch.relu(gradient * attention.detach()).mean(1) @ rollout
-            parts.append(enlarged(_patches(rollout), size))
-        return Explanation(joined(parts, size))
+            maps.append(_patches(rollout))
+        return enlarged(maps, images.shape[-2:])
 
 
 class _OpenAttention(nn.Module):
@@ -144,4 +142,4 @@ def _patches(rollout: Tensor) -> Tensor:
     """Return the class token's row ``[N, h, w]`` over the patches of a rollout ``[N, T, T]``."""
     row = rollout[:, 0, 1:]
     side = math.isqrt(row.shape[1])
-    return row.reshape(len(row), side, side)
+    return row.reshape(len(row), side, side).clone()  # a view would keep all of the rollout

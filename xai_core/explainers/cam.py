@@ -16,7 +16,7 @@ from torch import Tensor
 
 from xai_core.arrays import Float32, Int64
 from xai_core.explainers.explanation import Explanation, Needs, Promise
-from xai_core.explainers.layer_maps import check_layer, enlarged, full_batches, joined
+from xai_core.explainers.layer_maps import check_layer, enlarged, full_batches
 
 if TYPE_CHECKING:
     from xai_core.classifier import Classifier
@@ -48,13 +48,9 @@ class _GradientCAM(ABC):
     def explain(self, classifier: Classifier, images: Float32, targets: Int64) -> Explanation:
         """Explain ``images`` for ``targets``; see `Explainer.explain`."""
         at = self.layer or classifier.default_layer()
-        size = images.shape[-2:]
         results = classifier.gradients(full_batches(classifier, images, targets), at=at)
-        parts = [
-            enlarged(torch.relu(self._map(result.activations, result.gradients)), size)
-            for result in results
-        ]
-        return Explanation(joined(parts, size))
+        maps = (torch.relu(self._map(result.activations, result.gradients)) for result in results)
+        return enlarged(maps, images.shape[-2:])
 
     @abstractmethod
     def _map(self, activations: Tensor, gradients: Tensor) -> Tensor:

@@ -12,13 +12,7 @@ from torch import Tensor
 from xai_core.arrays import Float32, Int64
 from xai_core.explainers.baselines import baseline_images, check_baseline
 from xai_core.explainers.explanation import Explanation, Needs, Promise
-from xai_core.explainers.layer_maps import (
-    check_layer,
-    enlarged,
-    full_batches,
-    joined,
-    with_layers,
-)
+from xai_core.explainers.layer_maps import check_layer, enlarged, full_batches, with_layers
 from xai_core.explainers.path import Rule, quadrature
 from xai_core.parameters import require
 
@@ -70,13 +64,12 @@ class IntegratedGradCAM:
     def explain(self, classifier: Classifier, images: Float32, targets: Int64) -> Explanation:
         """Explain ``images`` for ``targets``; see `Explainer.explain`."""
         at = self.layer or classifier.default_layer()
-        size = images.shape[-2:]
-        parts = []
+        maps = []
         for batch, classes in full_batches(classifier, images, targets):
             reference = baseline_images(self.baseline, classifier, batch.cpu().numpy())
             start = torch.from_numpy(reference.copy()).to(batch.device)
-            parts.append(enlarged(self._integrate(classifier, batch, start, classes, at), size))
-        return Explanation(joined(parts, size))
+            maps.append(self._integrate(classifier, batch, start, classes, at))
+        return enlarged(maps, images.shape[-2:])
 
     def _integrate(
         self, classifier: Classifier, images: Tensor, reference: Tensor, targets: Tensor, at: str

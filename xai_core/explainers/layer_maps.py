@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
@@ -10,11 +10,10 @@ import torch
 
 from xai_core.arrays import Float32, Int64
 from xai_core.errors import ClassifierError
+from xai_core.explainers.explanation import Explanation
 from xai_core.parameters import require
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from torch import Tensor
 
     from xai_core.classifier import Classifier
@@ -64,13 +63,17 @@ def full_batches(
         yield batch.to(classifier.device), classes.to(classifier.device)
 
 
-def enlarged(maps: Tensor, size: tuple[int, int]) -> Float32:
-    """Return maps ``[N, h, w]`` as heatmaps ``[N, H, W]`` of that size, bilinearly."""
-    heatmaps = torch.nn.functional.interpolate(maps[:, None], size=size, mode="bilinear")
-    result: Float32 = heatmaps[:, 0].cpu().numpy()
-    return result
+def enlarged(maps: Iterable[Tensor], size: tuple[int, int]) -> Explanation:
+    """Return the explanation of a layer's maps: as they are, and as heatmaps of the image's size.
 
-
-def joined(parts: list[Float32], size: tuple[int, int]) -> Float32:
-    """Return the heatmaps of all batches as one array ``[N, H, W]``, of none as ``[0, H, W]``."""
-    return np.concatenate([np.zeros((0, *size), dtype=np.float32), *parts])
+    Args:
+        maps: batch by batch, ``[n, h, w]`` each.
+        size: to which they are enlarged bilinearly.
+    """
+    native: list[Float32] = []
+    heatmaps: list[Float32] = [np.zeros((0, *size), dtype=np.float32)]
+    for some in maps:
+        large = torch.nn.functional.interpolate(some[:, None], size=size, mode="bilinear")
+        native.append(some.cpu().numpy())
+        heatmaps.append(large[:, 0].cpu().numpy())
+    return Explanation(np.concatenate(heatmaps), native=np.concatenate(native) if native else None)

@@ -12,13 +12,7 @@ from torch import Tensor
 from xai_core.arrays import Float32, Int64
 from xai_core.explainers.baselines import baseline_images, check_baseline
 from xai_core.explainers.explanation import Explanation, Needs, Promise
-from xai_core.explainers.layer_maps import (
-    check_layer,
-    enlarged,
-    full_batches,
-    joined,
-    with_layers,
-)
+from xai_core.explainers.layer_maps import check_layer, enlarged, full_batches, with_layers
 from xai_core.parameters import require
 
 if TYPE_CHECKING:
@@ -77,16 +71,15 @@ class ScoreCAM:
         """Explain ``images`` for ``targets``; see `Explainer.explain`."""
         layers = with_layers(classifier, self.kind)
         at = self.layer or classifier.default_layer()
-        size = images.shape[-2:]
-        parts = []
+        maps = []
         for batch, classes in full_batches(classifier, images, targets):
             for image, activations, target in zip(
                 batch, layers.activations(batch, at), classes, strict=True
             ):
                 weights = self._weights(classifier, image[None], activations, int(target))
                 cam = (weights[:, None, None] * activations).sum(dim=0, keepdim=True)
-                parts.append(enlarged(torch.relu(cam), size))
-        return Explanation(joined(parts, size))
+                maps.append(torch.relu(cam))
+        return enlarged(maps, images.shape[-2:])
 
     def _weights(
         self, classifier: Classifier, image: Tensor, activations: Tensor, target: int
@@ -147,9 +140,8 @@ class AblationCAM:
         """Explain ``images`` for ``targets``; see `Explainer.explain`."""
         layers = with_layers(classifier, self.kind)
         at = self.layer or classifier.default_layer()
-        size = images.shape[-2:]
-        step = classifier.batch_size(*size)
-        parts = []
+        step = classifier.batch_size(*images.shape[-2:])
+        maps = []
         for batch, classes in full_batches(classifier, images, targets):
             for image, activations, target in zip(
                 batch, layers.activations(batch, at), classes, strict=True
@@ -160,8 +152,8 @@ class AblationCAM:
                 weights = activations.new_zeros(len(activations))
                 weights[alive] = (whole - without) / (whole.abs() if whole != 0 else 1)
                 cam = (weights[:, None, None] * activations).sum(dim=0, keepdim=True)
-                parts.append(enlarged(torch.relu(cam), size))
-        return Explanation(joined(parts, size))
+                maps.append(torch.relu(cam))
+        return enlarged(maps, images.shape[-2:])
 
 
 @dataclass(frozen=True)
@@ -192,17 +184,15 @@ class EigenCAM:
         """Explain ``images``; the targets make no difference. See `Explainer.explain`."""
         layers = with_layers(classifier, self.kind)
         at = self.layer or classifier.default_layer()
-        size = images.shape[-2:]
-        parts = []
+        maps = []
         for batch, _ in full_batches(classifier, images, targets):
             activations = layers.activations(batch, at)
             positions = activations.flatten(2).transpose(1, 2)
             left, values, _ = torch.linalg.svd(positions, full_matrices=False)
-            maps = left[:, :, 0] * values[:, :1]
-            maps = torch.where(maps.sum(dim=1, keepdim=True) < 0, -maps, maps)
-            maps = torch.relu(maps).reshape(len(batch), *activations.shape[-2:])
-            parts.append(enlarged(maps, size))
-        return Explanation(joined(parts, size))
+            first = left[:, :, 0] * values[:, :1]
+            first = torch.where(first.sum(dim=1, keepdim=True) < 0, -first, first)
+            maps.append(torch.relu(first).reshape(len(batch), *activations.shape[-2:]))
+        return enlarged(maps, images.shape[-2:])
 
 
 def _varying(activations: Tensor) -> Tensor:
