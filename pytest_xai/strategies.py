@@ -47,7 +47,7 @@ def images(size: tuple[int, int] = _SIZE, *, max_count: int = 3) -> st.SearchStr
 
 
 def masks(size: tuple[int, int] = _SIZE, *, max_count: int = 3) -> st.SearchStrategy[Bool]:
-    """Return object masks, bool ``[1 to max_count, *size]``, none empty."""
+    """Return object masks, bool ``[1 to max_count, *size]``, none empty and none full."""
     patterns = st.sampled_from(get_args(MaskPattern))
     return st.builds(example_masks, st.integers(1, max_count), *_sides(size), patterns, _SEEDS)
 

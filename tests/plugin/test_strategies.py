@@ -28,10 +28,11 @@ def test_images_are_images(images: Float32) -> None:
 
 
 @drawn
-@given(masks=masks((12, 20)))
-def test_masks_are_masks_and_never_empty(masks: Bool) -> None:
-    assert masks.shape[1:] == (12, 20)
+@given(masks=masks((12, 20)) | masks((2, 1)))
+def test_masks_are_masks_and_neither_empty_nor_full(masks: Bool) -> None:
+    assert masks.shape[1:] in ((12, 20), (2, 1))
     assert as_masks(masks).any(axis=(1, 2)).all()
+    assert not as_masks(masks).all(axis=(1, 2)).any()
 
 
 @drawn

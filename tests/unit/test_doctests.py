@@ -18,7 +18,10 @@ WITH_EXAMPLES = sorted(
 )
 
 
-@pytest.mark.parametrize("name", [*WITH_EXAMPLES, "xai_core.metrics", "xai_core.metrics.ranking"])
+@pytest.mark.parametrize(
+    "name",
+    [*WITH_EXAMPLES, "xai_core.metrics", "xai_core.metrics.ranking", "xai_core.metrics.regions"],
+)
 def test_the_examples_are_true(name: str) -> None:
     found = doctest.testmod(importlib.import_module(name))
     assert found.attempted > 0

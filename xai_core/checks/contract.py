@@ -55,7 +55,8 @@ def check_declaration(explainer: Explainer) -> None:
 def check_contract(
     explainer: Explainer, network: Network | None = None, images: Float32 | None = None
 ) -> None:
-    """Heatmaps are finite float32 ``[N, H, W]``, attributions, if any, ``[N, 3, H, W]``."""
+    """Heatmaps are finite float32 ``[N, H, W]``; so are attributions ``[N, 3, H, W]`` and native
+    maps ``[N, h, w]``, if there are any."""
 
     def run(network: Network) -> None:
         given, targets = inputs(network, images)
@@ -65,6 +66,12 @@ def check_contract(
         if explanation.attributions is not None:
             _expect_array(
                 "attributions", explanation.attributions, (count, channels, height, width)
+            )
+        if explanation.native is not None:
+            _expect_array("native maps", explanation.native, (count, *explanation.native.shape[1:]))
+            expect(
+                explanation.native.ndim == 3,
+                f"native maps have the shape {explanation.native.shape}; expected [N, h, w]",
             )
 
     carried(network, run)

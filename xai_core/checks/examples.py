@@ -69,7 +69,9 @@ def example_masks(
     pattern: MaskPattern = "rectangle",
     seed: int = 0,
 ) -> Bool:
-    """Return object masks, bool ``[count, height, width]``, none empty.
+    """Return object masks, bool ``[count, height, width]``, none empty and none full.
+
+    An image of a single pixel has its mask full.
 
     ``rectangle``, ``ellipse``: one object somewhere. ``two``: two rectangles, which may overlap.
     """
@@ -86,6 +88,8 @@ def example_masks(
                 mask |= apart + ((x - (left + right) / 2) / radii[1]) ** 2 <= 1
             else:
                 mask |= (y >= top) & (y <= bottom) & (x >= left) & (x <= right)
+        if mask.all() and mask.size > 1:
+            mask[0, 0] = False
     call = f"example_masks({count}, {height}, {width}, {pattern!r}, seed={seed})"
     return cast(Bool, _example(masks, call))
 
