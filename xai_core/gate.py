@@ -204,11 +204,21 @@ def judge(
         XaiError: the images or the method lack what the metric needs.
     """
     measurement = evaluation.measure(method, metric)
-    names = conditions.beats if conditions.skill_above is None else NULL_MAPS
+    of_skill = () if conditions.skill_above is None else skill_nulls(metric)
+    names = dict.fromkeys([*conditions.beats, *of_skill])
     nulls = {name: evaluation.measure_null(name, method, metric) for name in names}
     return judge_values(
         measurement, conditions, model=evaluation.classifier.name, nulls=nulls, seed=evaluation.seed
     )
+
+
+def skill_nulls(metric: ConfiguredMetric) -> tuple[str, ...]:
+    """Return the null maps that a skill score is over: those that know nothing of the model.
+
+    Where a metric explains anew, the inverted map follows the model as closely as the map itself.
+    """
+    explains = {"explain", "explained_by"} & set(metric.metric.needs)
+    return tuple(name for name in NULL_MAPS if not (explains and name == "inverted"))
 
 
 def judge_values(
@@ -246,7 +256,8 @@ def judge_values(
             for name in conditions.beats
         ]
         if conditions.skill_above is not None:
-            findings.append(_compare_skill(measurement, nulls, conditions, metric.perfect, seed))
+            known = {name: nulls[name] for name in skill_nulls(measurement.metric) if name in nulls}
+            findings.append(_compare_skill(measurement, known, conditions, metric.perfect, seed))
     return Judgement(
         model=model,
         measurement=measurement,

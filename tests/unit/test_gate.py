@@ -337,6 +337,15 @@ def test_the_skill_of_a_metric_where_lower_is_better() -> None:
     assert not judged([0.4, 0.5], "deletion", skill_above=0.0, nulls=nulls).passes()
 
 
+def test_an_inverted_map_that_follows_the_model_is_no_null_of_a_skill() -> None:
+    nulls = {"random": [1.0, 1.0], "centre": [1.0, 1.0], "inverted": [0.1, 0.3]}
+    judgement = judged([0.1, 0.3], "mprt_cascading", skill_above=0.3, nulls=nulls)
+    assert judgement.findings[0].value == pytest.approx((0.2 - 1) / (-1 - 1))
+    assert "over random" in judgement.headline()
+    judgement = judged([0.1, 0.3], skill_above=-1, nulls=nulls | {"inverted": [2.0, 2.0]})
+    assert "over inverted" in judgement.headline()  # IoU explains nothing anew
+
+
 def test_a_null_without_any_value_is_not_the_best_one() -> None:
     nulls = {"sobel": [math.nan] * 2, "centre": [0.3, 0.5]}
     judgement = judged([0.6, 0.8], skill_above=0.4, nulls=nulls)
@@ -408,3 +417,6 @@ def test_judge_measures_the_method_and_the_nulls_that_the_conditions_need() -> N
     assert list(judge(evaluation, method, metric, Conditions(beats=("sobel",))).nulls) == ["sobel"]
     with_skill = judge(evaluation, method, metric, Conditions(skill_above=-9.0))
     assert set(with_skill.nulls) == set(NULL_MAPS)
+    mprt = METRICS["mprt_independent"].configure({"stages": 1})
+    explains_anew = judge(evaluation, method, mprt, Conditions(skill_above=-9.0, beats=("sobel",)))
+    assert set(explains_anew.nulls) == set(NULL_MAPS) - {"inverted"}

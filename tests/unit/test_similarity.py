@@ -88,6 +88,7 @@ def test_hog_cells_are_the_papers_16_px_at_224() -> None:
     assert hog(first, second)[0] == pytest.approx(np.corrcoef(*features)[0, 1], abs=1e-4)
 
 
+@pytest.mark.filterwarnings("error")
 def test_a_map_with_nothing_to_compare_has_no_similarity() -> None:
     stripes = np.zeros((1, 20, 20), dtype=np.float32)
     stripes[:, ::2] = 1  # every pixel lies between equal ones

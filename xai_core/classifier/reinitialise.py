@@ -159,19 +159,14 @@ def _reinitialise_layer(
     """Draw a layer's own weights; return the paths of those that cannot be."""
     before = {path: tensor.clone() for path, tensor in weights.items()}
     missed = []
-    for path in _not_reset(layer, weights, before, drawn):
+    for path in _not_reset(layer, weights, drawn):
         if not _draw_like(before[path], weights[path]):
             missed.append(path)
     return missed
 
 
-def _not_reset(
-    layer: nn.Module,
-    weights: dict[str, Tensor],
-    before: dict[str, Tensor],
-    drawn: dict[int, Tensor],
-) -> list[str]:
-    """Let the layer initialise itself; return the paths of the weights that it left as they were.
+def _not_reset(layer: nn.Module, weights: dict[str, Tensor], drawn: dict[int, Tensor]) -> list[str]:
+    """Let the layer initialise itself; return the paths of the weights that it did not set.
 
     Whatever it changes beyond the weights that are to be drawn is put back.
     """
@@ -191,10 +186,7 @@ def _not_reset(
         _LOG.debug("%s does not initialise itself: %s", type(layer).__name__, short(error))
     for tensor, value in others:
         tensor.copy_(value)
-    left = [path for path, tensor in weights.items() if bool(tensor.isnan().any())]
-    for path in left:
-        weights[path].copy_(before[path])
-    return left
+    return [path for path, tensor in weights.items() if bool(tensor.isnan().any())]
 
 
 def _draw_like(original: Tensor, tensor: Tensor) -> bool:
