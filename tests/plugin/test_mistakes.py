@@ -334,4 +334,6 @@ def test_a_model_of_timm_without_timm_says_what_to_install(project: Project, mon
     monkeypatch.setattr(importlib, "import_module", without_timm)
     result = project.run("--xai-model", "timm:resnet18")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(["ERROR: a model of timm needs the package 'timm'*pytest-xai?timm?*"])
+    result.stderr.fnmatch_lines(
+        ["ERROR: a model of timm needs the package 'timm'*pytest-xai?timm?*"]
+    )
