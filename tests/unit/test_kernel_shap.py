@@ -13,7 +13,7 @@ from torch import Tensor
 
 from xai_core.errors import ParameterError
 from xai_core.explainers import Complete, KernelSHAP
-from xai_core.explainers.superpixels import superpixels
+from xai_core.superpixels import superpixels
 
 RNG = np.random.default_rng(8)
 TILES = RNG.permutation(np.linspace(0.2, 0.9, 8)).reshape(2, 4)

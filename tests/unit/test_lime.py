@@ -11,7 +11,7 @@ from torch import Tensor
 from xai_core.errors import ParameterError
 from xai_core.explainers import LIME
 from xai_core.explainers.lime import weighted_ridge
-from xai_core.explainers.superpixels import superpixels
+from xai_core.superpixels import superpixels
 
 RNG = np.random.default_rng(7)
 TILES = RNG.permutation(np.linspace(0.2, 0.9, 8)).reshape(2, 4)

@@ -21,7 +21,7 @@ from xai_core.metrics import (
     insertion,
     insertion_curve,
 )
-from xai_core.metrics.faithfulness import substrate_images
+from xai_core.metrics.removal import substrate_images
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CLASSES = 4

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from xai_core.errors import ParameterError
-from xai_core.explainers.superpixels import Segmented, check_superpixels, superpixels
+from xai_core.explainers.superpixels import Segmented, check_superpixels
+from xai_core.superpixels import superpixels
 
 RNG = np.random.default_rng(6)
 

@@ -1,4 +1,4 @@
-"""Superpixels: an image cut into parts, and what the classifier says of some of the parts alone."""
+"""What does the classifier say of some of an image's superpixels alone?"""
 
 from __future__ import annotations
 
@@ -13,41 +13,20 @@ from torch import Tensor
 from xai_core.arrays import Float32, Float64, Int64
 from xai_core.explainers.removal import Removal
 from xai_core.parameters import require
+from xai_core.superpixels import superpixels
 
 Coalitions: TypeAlias = npt.NDArray[np.bool_]
 """Which superpixels are left, a row for each variant of the image, ``[S, superpixels]``."""
 
 
 def check_superpixels(segments: int, compactness: float) -> None:
-    """Raise unless the parameters of `superpixels` are in range.
+    """Raise unless the parameters of `xai_core.superpixels` are in range.
 
     Raises:
         ParameterError: they are not.
     """
     require(segments >= 2, f"`segments` must be at least 2, got {segments}")
     require(compactness > 0, f"`compactness` must be above 0, got {compactness}")
-
-
-def superpixels(image: Float32, *, segments: int, compactness: float) -> Int64:
-    """Return the superpixel of every pixel by SLIC [Achanta 2012], ``[H, W]``, from 0 upwards.
-
-    On noise, colour tears superpixels apart until SLIC merges them all into one; where it finds
-    fewer than half of ``segments``, it is run again with ten times the compactness.
-
-    Args:
-        image: RGB in [0, 1], ``[3, H, W]``.
-        segments: about how many.
-        compactness: how much nearness counts against likeness of colour.
-    """
-    from skimage.segmentation import slic
-
-    pixels = image.transpose(1, 2, 0).astype(np.float64)
-    for factor in (1, 10, 100, 1000):
-        labels = slic(pixels, n_segments=segments, compactness=compactness * factor, start_label=0)
-        names, contiguous = np.unique(labels, return_inverse=True)
-        if 2 * len(names) >= segments:
-            break
-    return contiguous.reshape(labels.shape).astype(np.int64)
 
 
 @dataclass(frozen=True)

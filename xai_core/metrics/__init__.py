@@ -15,6 +15,8 @@ from xai_core.metrics.complexity import (
     relative_complexity,
     sparseness,
 )
+from xai_core.metrics.correlation import faithfulness_correlation, monotonicity
+from xai_core.metrics.curves import deletion_curve, insertion_curve
 from xai_core.metrics.declaration import (
     METRICS,
     ConfiguredMetric,
@@ -23,14 +25,14 @@ from xai_core.metrics.declaration import (
     metric,
 )
 from xai_core.metrics.faithfulness import (
-    average_drop,
     deletion,
-    deletion_curve,
+    effective_complexity,
     faithfulness_gap,
-    increase_in_confidence,
     insertion,
-    insertion_curve,
+    pixel_flipping,
 )
+from xai_core.metrics.infidelity import heatmap_infidelity, infidelity, infidelity_noise
+from xai_core.metrics.irof import irof
 from xai_core.metrics.localization import binarize, dice, iou, precision, recall
 from xai_core.metrics.mprt import (
     efficient_mprt,
@@ -47,6 +49,7 @@ from xai_core.metrics.pointing import (
     top_k_intersection,
 )
 from xai_core.metrics.randomization import data_randomization, random_logit
+from xai_core.metrics.road import road, road_lerf, road_morf
 from xai_core.metrics.robustness import (
     stability,
     stability_brightness,
@@ -54,6 +57,7 @@ from xai_core.metrics.robustness import (
     stability_shift,
 )
 from xai_core.metrics.sensitivity import average_sensitivity, local_lipschitz, max_sensitivity
+from xai_core.metrics.shading import average_drop, average_gain, increase_in_confidence
 
 __all__ = [
     "METRICS",
@@ -63,6 +67,7 @@ __all__ = [
     "active_fraction",
     "agreement",
     "average_drop",
+    "average_gain",
     "average_sensitivity",
     "binarize",
     "border_background",
@@ -72,19 +77,26 @@ __all__ = [
     "deletion",
     "deletion_curve",
     "dice",
+    "effective_complexity",
     "efficient_mprt",
     "energy_pointing_game",
+    "faithfulness_correlation",
     "faithfulness_gap",
     "far_background",
+    "heatmap_infidelity",
     "implementation_invariance",
     "increase_in_confidence",
+    "infidelity",
+    "infidelity_noise",
     "input_invariance",
     "insertion",
     "insertion_curve",
     "iou",
+    "irof",
     "local_lipschitz",
     "max_sensitivity",
     "metric",
+    "monotonicity",
     "mprt_cascading",
     "mprt_independent",
     "native_active_fraction",
@@ -92,12 +104,16 @@ __all__ = [
     "native_sparseness",
     "objects_found",
     "pixel_ap",
+    "pixel_flipping",
     "pointing_game",
     "precision",
     "random_logit",
     "recall",
     "relative_complexity",
     "relevance_rank",
+    "road",
+    "road_lerf",
+    "road_morf",
     "smooth_mprt",
     "sparseness",
     "stability",
