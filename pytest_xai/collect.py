@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,7 +46,7 @@ class ThresholdModule(pytest.File):
         return node
 
     def collect(self) -> Iterable[pytest.Collector]:
-        """Read the file and yield one collector for each explainer (or model, if several).
+        """Read the file and yield one collector for each explainer (or model or set, if several).
 
         Raises:
             CollectError: the file is wrong; the message names file, line and key.
@@ -59,7 +60,7 @@ class ThresholdModule(pytest.File):
         except XaiError as error:
             raise self.CollectError(str(error)) from None
         if len(self.models) == 1:
-            yield from explainer_nodes(self, self.models[0], plan)
+            yield from nodes_of_model(self, self.models[0], plan)
         else:
             for model in self.models:
                 yield ModelNode.build(self, model, plan)
@@ -78,24 +79,70 @@ class ModelNode(pytest.Collector):
         return node
 
     def collect(self) -> Iterable[pytest.Collector]:
+        """Yield one collector for each explainer (or image set, if several)."""
+        yield from nodes_of_model(self, self.name, self.plan)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What gates are held on.
+
+    Attributes:
+        model: its name.
+        data: the image set.
+        sets: all image sets that the model is held on, ``data`` among them.
+    """
+
+    model: str
+    data: str
+    sets: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.model} on {self.data}" if len(self.sets) > 1 else self.model
+
+
+def nodes_of_model(
+    parent: pytest.Collector, model: str, plan: ThresholdFile
+) -> Iterator[pytest.Collector]:
+    """Yield one collector for each explainer (or image set, if several)."""
+    from pytest_xai.session import session_of
+
+    sources = session_of(parent.config).image_sources(model, plan)
+    sets = tuple(source.name for source in sources) or ("",)
+    if len(sets) == 1:
+        yield from explainer_nodes(parent, Subject(model, sets[0], sets), plan)
+        return
+    for name in sets:
+        node: SetNode = SetNode.from_parent(parent, name=name)
+        node.subject, node.plan = Subject(model, name, sets), plan
+        yield node
+
+
+class SetNode(pytest.Collector):
+    """The gates of one model on one image set, where there are several."""
+
+    subject: Subject
+    plan: ThresholdFile
+
+    def collect(self) -> Iterable[pytest.Collector]:
         """Yield one collector for each explainer."""
-        yield from explainer_nodes(self, self.name, self.plan)
+        yield from explainer_nodes(self, self.subject, self.plan)
 
 
 def explainer_nodes(
-    parent: pytest.Collector, model: str, plan: ThresholdFile
+    parent: pytest.Collector, subject: Subject, plan: ThresholdFile
 ) -> Iterator[ExplainerNode]:
     """Yield one collector for each explainer that has gates, in the order of the file."""
     for name in dict.fromkeys(gate.method.name for gate in plan.gates):
         node: ExplainerNode = ExplainerNode.from_parent(parent, name=name)
-        node.model, node.plan = model, plan
+        node.subject, node.plan = subject, plan
         yield node
 
 
 class ExplainerNode(pytest.Collector):
     """The gates of one explainer."""
 
-    model: str
+    subject: Subject
     plan: ThresholdFile
 
     def collect(self) -> Iterable[GateItem]:
@@ -103,7 +150,7 @@ class ExplainerNode(pytest.Collector):
         for gate in self.plan.gates:
             if gate.method.name == self.name:
                 item: GateItem = GateItem.from_parent(self, name=gate.name)
-                item.gate, item.model, item.plan = gate, self.model, self.plan
+                item.gate, item.subject, item.plan = gate, self.subject, self.plan
                 yield item
 
 
@@ -111,7 +158,7 @@ class GateItem(pytest.Item):
     """One gate."""
 
     gate: GateSpec
-    model: str
+    subject: Subject
     plan: ThresholdFile
     row: GateRow | None = None
 
@@ -126,18 +173,24 @@ class GateItem(pytest.Item):
         from xai_core.errors import XaiError
 
         session, gate = session_of(self.config), self.gate
+        model, data = self.subject.model, self.subject.data
         strict = session.settings.strict
         # Stands if something raises that is not ours.
-        self.row = unmeasured(self.model, gate, file=self.plan.shown, error="stopped by an error")
+        self.row = unmeasured(
+            model, gate, data=data, file=self.plan.shown, error="stopped by an error"
+        )
+        if len(self.subject.sets) > 1:
+            self.user_properties.append(("xai_data", data))
         try:
-            judgement = session.judge(self.model, self.plan, gate)
+            judgement = session.judge(model, self.plan, gate, data)
         except XaiError as error:
             self.row["error"] = str(error)
-            subject = f"{gate.metric.metric.name}[{gate.method.name}] {self.model}"
+            subject = f"{gate.metric.metric.name}[{gate.method.name}] {self.subject}"
             msg = f"{subject}: cannot be measured: {error}"
             raise GateFailure(msg) from None
         self.row = judged(self.row, judgement, strict=strict)
         self.user_properties += _properties(self.row)
+        judgement = replace(judgement, model=str(self.subject))
         if judgement.passes(strict=strict):
             return
         message = failure_text(judgement, strict=strict, again=self._again())

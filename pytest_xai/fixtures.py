@@ -64,7 +64,26 @@ def xai_explainer(request: pytest.FixtureRequest) -> Explainer:
 
 
 @pytest.fixture(scope="session")
-def xai_images(xai_model: Classifier, request: pytest.FixtureRequest) -> ImageSet:
+def xai_data(xai_model: Classifier, request: pytest.FixtureRequest) -> str | None:
+    """The name of the image set in use; a test runs once for every ``--xai-data``.
+
+    None where nothing names images. ``xai_images`` and ``xai_explain`` are of this set::
+
+        def test_finds_the_object(xai_explain, xai_data):
+            assert_iou_above(xai_explain("gradcam"), 0.3 if xai_data == "sketches" else 0.45)
+    """
+    from pytest_xai.session import session_of
+
+    session = session_of(request.config)
+    with _message_alone():
+        sources = session.image_sources(xai_model.name, session.thresholds_of(xai_model.name))
+    return getattr(request, "param", sources[0].name if sources else None)
+
+
+@pytest.fixture(scope="session")
+def xai_images(
+    xai_model: Classifier, xai_data: str | None, request: pytest.FixtureRequest
+) -> ImageSet:
     """The images that ``--xai-data``, the model's threshold file or the ini name.
 
     ::
@@ -76,11 +95,13 @@ def xai_images(xai_model: Classifier, request: pytest.FixtureRequest) -> ImageSe
 
     session = session_of(request.config)
     with _message_alone():
-        return session.images(xai_model.name, session.thresholds_of(xai_model.name))
+        return session.images(xai_model.name, session.thresholds_of(xai_model.name), xai_data)
 
 
 @pytest.fixture(scope="session")
-def xai_explain(xai_model: Classifier, request: pytest.FixtureRequest) -> Callable[..., Explained]:
+def xai_explain(
+    xai_model: Classifier, xai_data: str | None, request: pytest.FixtureRequest
+) -> Callable[..., Explained]:
     """Explain the images: ``xai_explain("gradcam")``; computed once however many tests ask.
 
     The name is one of the threshold file's explainers, or an explainer with its parameters; an
@@ -101,7 +122,7 @@ def xai_explain(xai_model: Classifier, request: pytest.FixtureRequest) -> Callab
     ) -> Explained:
         __tracebackhide__ = True
         try:
-            return session.explained(name, explainer, postprocess, parameters)
+            return session.explained(name, explainer, postprocess, parameters, xai_data)
         except XaiError as error:
             raise error.with_traceback(None) from None  # the test's own line says where
 

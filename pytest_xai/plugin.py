@@ -8,21 +8,20 @@ asked for.
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_xai.fixtures import xai_explain, xai_explainer, xai_images, xai_model
+from pytest_xai.fixtures import xai_data, xai_explain, xai_explainer, xai_images, xai_model
+from pytest_xai.report.gathering import XaiReports
 from pytest_xai.settings import add_options, project_root, read_settings
 
 if TYPE_CHECKING:
     from pytest_xai.collect import ThresholdModule
-    from pytest_xai.report.rows import CostRow, GateRow, ModelFacts, Record
-    from pytest_xai.session import XaiSession
 
-__all__ = ["xai_explain", "xai_explainer", "xai_images", "xai_model"]
+__all__ = ["xai_data", "xai_explain", "xai_explainer", "xai_images", "xai_model"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -86,14 +85,43 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> ThresholdM
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run a test once for every model and every explainer asked for, as its fixtures demand."""
+    """Run a test once for every model, image set and explainer, as its fixtures demand."""
     settings = read_settings(metafunc.config)
-    for name, values in (
-        ("xai_model", settings.fixture_models),
-        ("xai_explainer", settings.fixture_explainers),
-    ):
-        if name in metafunc.fixturenames and values:
-            metafunc.parametrize(name, values, indirect=True, scope="session")
+    asked, models = metafunc.fixturenames, settings.fixture_models
+    if "xai_model" in asked and models:
+        sets = _sets_of_models(metafunc.config) if "xai_data" in asked else {}
+        if any(len(names) > 1 for names in sets.values()):
+            pairs = [
+                pytest.param(model, name, id=f"{model}-{name}" if len(names) > 1 else model)
+                for model, names in sets.items()
+                for name in names
+            ]
+            metafunc.parametrize(("xai_model", "xai_data"), pairs, indirect=True, scope="session")
+        else:
+            metafunc.parametrize("xai_model", models, indirect=True, scope="session")
+    if "xai_explainer" in asked and settings.fixture_explainers:
+        explainers = settings.fixture_explainers
+        metafunc.parametrize("xai_explainer", explainers, indirect=True, scope="session")
+
+
+def _sets_of_models(config: pytest.Config) -> dict[str, list[str | None]]:
+    """Map each model that tests run on to the names of its image sets; None stands for one."""
+    settings = read_settings(config)
+    if settings.data:  # without a look at the threshold files
+        names: list[str | None] = [source.name for source in settings.data]
+        return dict.fromkeys(settings.fixture_models, names)
+    from pytest_xai.session import session_of
+    from xai_core.errors import XaiError
+
+    session = session_of(config)
+    sets: dict[str, list[str | None]] = {}
+    for model in settings.fixture_models:
+        try:
+            sources = session.image_sources(model, session.thresholds_of(model))
+        except XaiError:  # which the fixtures say
+            sources = ()
+        sets[model] = [source.name for source in sources] or [None]
+    return sets
 
 
 def _files_of_models(config: pytest.Config) -> dict[Path, list[str]]:
@@ -180,97 +208,3 @@ def _require_writable(path: Path) -> None:
 
 
 _FILES = pytest.StashKey[dict[Path, list[str]]]()
-
-
-class XaiReports:
-    """Gathers what the tests report and shows it at the end; only the controller writes."""
-
-    def __init__(self, config: pytest.Config) -> None:
-        from pytest_xai.progress import remember_terminal
-
-        self._config = config
-        self._is_worker = hasattr(config, "workerinput")
-        self._gates: list[GateRow] = []
-        self._records: dict[str, Record] = {}
-        self._unwritten = ""
-        self._models: dict[str, ModelFacts] = {}
-        self._costs: list[CostRow] = []
-        remember_terminal(config)
-
-    @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_makereport(
-        self, item: pytest.Item, call: pytest.CallInfo[Any]
-    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-        """Attach what the test measured to its report."""
-        report = yield
-        session = self._session()
-        if call.when == "call" and session is not None:
-            from pytest_xai.collect import GateItem
-
-            rows = [item.row] if isinstance(item, GateItem) and item.row else []
-            report.xai = session.report_of(rows)  # type: ignore[attr-defined]
-        return report
-
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Take what a test measured, from this process or a worker's."""
-        found: dict[str, Any] | None = getattr(report, "xai", None)
-        if found is None or self._is_worker:
-            return
-        self._gates += found["gates"]
-        for record in found["records"]:
-            # Two workers may both have measured what two gates build upon.
-            self._records[repr(record)] = record
-        for facts in found["models"]:
-            self._models[facts["name"]] = facts
-        self._costs += found["costs"]
-
-    def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        """Write the JSON file."""
-        path = read_settings(self._config).json
-        if path is None or self._is_worker or self._config.getoption("collectonly"):
-            return
-        from pytest_xai.report.json_file import write_json
-        from pytest_xai.report.rows import added_up
-
-        try:
-            write_json(
-                path,
-                models=list(self._models.values()),
-                gates=self._in_order(),
-                measurements=list(self._records.values()),
-                costs=added_up(self._costs),
-            )
-        except OSError as error:
-            self._unwritten = f"--xai-json {path}: not written: {error}"
-            session.exitstatus = session.exitstatus or pytest.ExitCode.TESTS_FAILED
-
-    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """Show the table of gates."""
-        if self._unwritten:
-            terminalreporter.write_line(self._unwritten, red=True)
-        option = self._config.getoption
-        quiet = self._config.get_verbosity() < -1 or option("no_summary", default=False)
-        if self._gates and not self._is_worker and not quiet:
-            from pytest_xai.report.rows import added_up
-            from pytest_xai.report.terminal import write_table
-
-            costs = added_up(self._costs)
-            write_table(terminalreporter, self._in_order(), self._models, costs)
-
-    def _in_order(self) -> list[GateRow]:
-        """Return the gates in the order of the files, whatever order workers finished in."""
-        models = list(dict.fromkeys(row["model"] for row in self._gates))
-        models.sort(key=[*read_settings(self._config).models, *sorted(models)].index)
-        return sorted(
-            self._gates, key=lambda row: (models.index(row["model"]), row["file"], row["line"])
-        )
-
-    def _session(self) -> XaiSession | None:
-        """Return the run's session if anything was asked of it."""
-        import sys
-
-        if "pytest_xai.session" not in sys.modules:
-            return None
-        from pytest_xai.session import SESSION
-
-        return self._config.stash.get(SESSION, None)

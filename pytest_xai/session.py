@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_xai.image_sources import ImageSource
 from pytest_xai.progress import terminal_progress
 from pytest_xai.report.rows import GateRow, cost_rows, model_facts, records
 from pytest_xai.settings import Settings, chosen, project_root, read_settings
@@ -64,54 +65,99 @@ def threshold_file_of(model: str, settings: Settings, root: Path) -> Path | None
     return found
 
 
+@dataclass(eq=False)
+class _Opened:
+    """A model on an image set, and what of it was reported.
+
+    Attributes:
+        evaluation: of the model on the images.
+        data: what the image set is called.
+        reported: how many of its measurements were.
+        costs: the costs that were.
+    """
+
+    evaluation: Evaluation
+    data: str
+    reported: int = 0
+    costs: dict[tuple[Stage, str], Cost] = field(default_factory=dict)
+
+
 class XaiSession:
-    """What gates and fixtures of one run share."""
+    """What gates and fixtures of one run share.
+
+    Where a method takes ``data``, it is the name of one of the model's `image_sources`; None is
+    the first, which usually is the only one.
+    """
 
     def __init__(self, settings: Settings, root: Path, progress: Progress | None) -> None:
         self.settings = settings
         self.root = root
         self._progress = progress
         self._built: dict[object, Any] = {}
-        self._evaluations: list[Evaluation] = []
-        self._reported: list[int] = []
-        self._reported_costs: list[dict[tuple[Stage, str], Cost]] = []
-        self._renamed: list[tuple[Evaluation, Measurement]] = []
+        self._opened: list[_Opened] = []
+        self._renamed: list[tuple[_Opened, Measurement]] = []
 
     @property
     def seed(self) -> int:
         """Seed of everything random that does not set its own."""
         return chosen(self.settings.seed, self.settings.ini_seed) or 0
 
-    def evaluation(self, model: str, thresholds: ThresholdFile | None) -> Evaluation:
+    def image_sources(
+        self, model: str, thresholds: ThresholdFile | None
+    ) -> tuple[ImageSource, ...]:
+        """Return the image sets that ``model`` is explained on; none where nothing names one."""
+        table = thresholds.data if thresholds else DataTable()
+        if self.settings.data:
+            return self.settings.data
+        if table.paths is not None:
+            return tuple(
+                ImageSource(name, self._under_root(path)) for name, path in table.paths.items()
+            )
+        if table.path is not None:
+            return (ImageSource.of(self._under_root(table.path)),)
+        if model in DEMO_MODELS:
+            return (ImageSource.of("demo"),)
+        if self.settings.ini_data is not None:
+            return (ImageSource.of(self._under_root(self.settings.ini_data)),)
+        return ()
+
+    def evaluation(
+        self, model: str, thresholds: ThresholdFile | None, data: str | None = None
+    ) -> Evaluation:
         """Return the evaluation of ``model`` on the images of ``thresholds``, built once.
 
         Raises:
             XaiError: the model or the images cannot be loaded.
         """
-        found = self._opened(model, thresholds)
+        found = self._open(model, thresholds, data).evaluation
         _ = found.accuracy  # reports show it; an error belongs to the test that asks first
         return found
 
-    def judge(self, model: str, thresholds: ThresholdFile, gate: GateSpec) -> Judgement:
+    def judge(
+        self, model: str, thresholds: ThresholdFile, gate: GateSpec, data: str | None = None
+    ) -> Judgement:
         """Return what comes of a gate.
 
         Raises:
             XaiError: it cannot be measured.
         """
-        evaluation = self.evaluation(model, thresholds)
+        evaluation = self.evaluation(model, thresholds, data)
         judgement = judge(evaluation, gate.method, gate.metric, gate.conditions)
         found = judgement.measurement
         if not any(found is measured for measured in evaluation.measurements):
-            self._renamed.append((evaluation, found))  # measured once, asked for by two names
+            # Measured once, asked for by two names.
+            self._renamed.append((self._open(model, thresholds, data), found))
         return judgement
 
-    def images(self, model: str, thresholds: ThresholdFile | None) -> ImageSet:
+    def images(
+        self, model: str, thresholds: ThresholdFile | None, data: str | None = None
+    ) -> ImageSet:
         """Return the images of ``thresholds`` as ``model`` sees them.
 
         Raises:
             XaiError: the model or the images cannot be loaded.
         """
-        return self._opened(model, thresholds).images
+        return self._open(model, thresholds, data).evaluation.images
 
     def classifier(self, model: str, thresholds: ThresholdFile | None) -> Classifier:
         """Return the classifier called ``model``, loaded once.
@@ -150,6 +196,7 @@ class XaiSession:
         explainer: str | Explainer,
         postprocess: Sequence[str],
         parameters: Mapping[str, object],
+        data: str | None = None,
     ) -> Explained:
         """Return the explanations of the images of ``model``; see the fixture ``xai_explain``.
 
@@ -157,7 +204,7 @@ class XaiSession:
             XaiError: an unknown explainer, or parameters for one that has its own.
         """
         thresholds = self.thresholds_of(model)
-        evaluation = self.evaluation(model, thresholds)
+        evaluation = self.evaluation(model, thresholds, data)
         steps = tuple(parse_postprocess(step) for step in postprocess)
         if not isinstance(explainer, str):
             return Explained(evaluation, Method(explainer.kind, explainer, steps))
@@ -190,16 +237,17 @@ class XaiSession:
         """Return what was measured since the last call, in builtin types."""
         found: dict[str, Any] = {"gates": gates, "records": [], "models": [], "costs": []}
         fresh, self._renamed = self._renamed, []
-        for place, evaluation in enumerate(self._evaluations):
-            found["costs"] += cost_rows(evaluation, self._reported_costs[place])
-            self._reported_costs[place] = {k: replace(c) for k, c in evaluation.costs.items()}
-            measured = evaluation.measurements[self._reported[place] :]
-            self._reported[place] += len(measured)
-            fresh += [(evaluation, measurement) for measurement in measured]
+        for opened in self._opened:
+            evaluation, data = opened.evaluation, opened.data
+            found["costs"] += cost_rows(evaluation, opened.costs, data=data)
+            opened.costs = {key: replace(cost) for key, cost in evaluation.costs.items()}
+            measured = evaluation.measurements[opened.reported :]
+            opened.reported += len(measured)
+            fresh += [(opened, measurement) for measurement in measured]
             if measured:
-                found["models"].append(model_facts(evaluation))
-        for evaluation, measurement in fresh:
-            found["records"] += records(evaluation, measurement)
+                found["models"].append(model_facts(evaluation, data=data))
+        for opened, measurement in fresh:
+            found["records"] += records(opened.evaluation, measurement, data=opened.data)
         return found
 
     def _once(self, key: object, build: Callable[[], object]) -> Any:
@@ -231,44 +279,49 @@ class XaiSession:
             name=model,
         )
 
-    def _opened(self, model: str, thresholds: ThresholdFile | None) -> Evaluation:
-        data = thresholds.data if thresholds else DataTable()
+    def _open(self, model: str, thresholds: ThresholdFile | None, data: str | None) -> _Opened:
+        """Return ``model`` on one of its image sets, opened once."""
+        table = thresholds.data if thresholds else DataTable()
         classifier = self.classifier(model, thresholds)
+        source = self._source(model, thresholds, data)
         # As text, because the labels of a COCO file are a dict.
-        key = ("evaluation", model, thresholds.model if thresholds else None, repr(data))
-        found: Evaluation = self._once(key, lambda: self._open(model, classifier, data))
+        key = ("images", model, thresholds.model if thresholds else None, repr(table), source)
+        found: _Opened = self._once(key, lambda: self._evaluate(classifier, table, source))
         return found
 
-    def _open(self, model: str, classifier: Classifier, table: DataTable) -> Evaluation:
+    def _evaluate(self, classifier: Classifier, table: DataTable, source: ImageSource) -> _Opened:
         images = load_imageset(
-            self._source(model, table.path),
+            source.path,
             transform=table.transform,
             size=classifier.size,
             limit=chosen(self.settings.limit, table.limit, self.settings.ini_limit),
             num_classes=classifier.num_classes,
-            images=None if table.images is None else self._under_root(table.images),
-            labels=table.labels,
+            **self._coco_options(table, source),
         )
         evaluation = Evaluation(classifier, images, seed=self.seed, progress=self._progress)
-        self._evaluations.append(evaluation)
-        self._reported.append(0)
-        self._reported_costs.append({})
-        return evaluation
+        opened = _Opened(evaluation, source.name)
+        self._opened.append(opened)
+        return opened
 
-    def _source(self, model: str, path: str | None) -> str:
-        if self.settings.data is not None:
-            return self.settings.data
-        if path is not None:
-            return self._under_root(path)
-        if model in DEMO_MODELS:
-            return "demo"
-        if self.settings.ini_data is not None:
-            return self._under_root(self.settings.ini_data)
-        msg = (
-            f"no images for {model}: give --xai-data PATH, or `path` under [data] in its threshold "
-            "file, or the ini xai_data"
-        )
-        raise XaiError(msg)
+    def _coco_options(self, table: DataTable, source: ImageSource) -> dict[str, Any]:
+        """Return what the threshold file says of its COCO file, unless ``source`` is no such."""
+        meant = [path for path in (table.paths or {}).values() if path.endswith(".json")]
+        if (self.settings.data or meant) and not source.path.endswith(".json"):
+            return {}
+        images = None if table.images is None else self._under_root(table.images)
+        return {"images": images, "labels": table.labels}
+
+    def _source(
+        self, model: str, thresholds: ThresholdFile | None, data: str | None
+    ) -> ImageSource:
+        sources = self.image_sources(model, thresholds)
+        if not sources:
+            msg = (
+                f"no images for {model}: give --xai-data PATH, or `path` under [data] in its "
+                "threshold file, or the ini xai_data"
+            )
+            raise XaiError(msg)
+        return next(source for source in sources if data in (None, source.name))
 
     def _under_root(self, path: str) -> str:
         """Return a path of the project, relative to the root; other texts as they are."""

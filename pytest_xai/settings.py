@@ -15,6 +15,8 @@ from typing import TypeVar
 
 import pytest
 
+from pytest_xai.image_sources import ImageSource, image_sources
+
 T = TypeVar("T")
 
 
@@ -26,12 +28,13 @@ class Settings:
         models: names given by ``--xai-model``, without repetitions.
         explainers: texts given by ``--xai-explainer``, without repetitions.
         weights: model -> weights; the key ``""`` stands for the only model.
+        data: image sets given by ``--xai-data``, without repetitions.
     """
 
     models: tuple[str, ...]
     explainers: tuple[str, ...]
     weights: dict[str, str]
-    data: str | None
+    data: tuple[ImageSource, ...]
     thresholds: tuple[str, ...]
     limit: int | None
     device: str | None
@@ -64,7 +67,8 @@ class Settings:
         for model, weights in self.weights.items():
             options.append(("weights", f"{model}={weights}" if model else weights))
         options += [("thresholds", path) for path in self.thresholds]
-        for name in ("data", "limit", "device", "seed", "batch"):
+        options += [("data", source.option) for source in self.data]
+        for name in ("limit", "device", "seed", "batch"):
             value = getattr(self, name)
             if value is not None:
                 options.append((name, str(value)))
@@ -121,9 +125,12 @@ def add_options(parser: pytest.Parser) -> None:
     )
     add(
         "--xai-data",
-        metavar="PATH",
+        action="append",
+        default=[],
+        metavar="[NAME=]PATH",
         help="the images: a folder with images/, masks/ and labels.csv, a COCO instance file, "
-        "package.module:function, or 'demo'",
+        "package.module:function, or 'demo'; repeat it to hold the same gates on several sets, "
+        "NAME= is what a set is called (default: the name of the folder)",
     )
     add(
         "--xai-thresholds",
@@ -177,7 +184,7 @@ def read_settings(config: pytest.Config) -> Settings:
         models=models,
         explainers=tuple(dict.fromkeys(option("--xai-explainer"))),
         weights=_weights(option("--xai-weights"), models or ini_models),
-        data=option("--xai-data"),
+        data=image_sources(option("--xai-data")),
         thresholds=tuple(option("--xai-thresholds")),
         limit=option("--xai-limit"),
         device=option("--xai-device"),

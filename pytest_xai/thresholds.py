@@ -12,13 +12,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from pytest_xai.image_sources import SET_NAME
 from pytest_xai.toml_source import TomlSource, read_toml
 from xai_core.classifier import Normalization
 from xai_core.errors import ParameterError, did_you_mean
 from xai_core.evaluation import Method
-from xai_core.explainers import EXPLAINERS, Explainer, build_explainer
+from xai_core.explainers import EXPLAINERS, Explainer, build_explainer, parse_explainer
 from xai_core.gate import Conditions
-from xai_core.metrics import METRICS, ConfiguredMetric
+from xai_core.metrics import METRICS, ConfiguredMetric, Metric
 from xai_core.parameters import from_table, require
 from xai_core.postprocess import PostProcess, parse_postprocess
 
@@ -55,13 +56,17 @@ class DataTable:
     Args:
         path: a folder, a COCO file, ``package.module:function`` or ``demo``; a path is relative
             to pytest's root directory.
+        paths: instead of ``path``, several of them by the names of their image sets; every gate
+            is held on each set.
         limit: the first so many images in the fixed order.
         transform: ``resize``, ``center-crop`` or ``center-crop(resize=256)``.
-        images: folder of a COCO file's photographs.
-        labels: name of a COCO category -> class index.
+        images: folder of a COCO file's photographs; image sets of another kind beside it, and
+            those that --xai-data puts in its place, do without.
+        labels: name of a COCO category -> class index; likewise.
     """
 
     path: str | None = None
+    paths: dict[str, str] | None = None
     limit: int | None = None
     transform: str = "resize"
     images: str | None = None
@@ -69,6 +74,16 @@ class DataTable:
 
     def __post_init__(self) -> None:
         require(self.limit is None or self.limit >= 1, "`limit` must be at least 1")
+        if self.paths is None:
+            return
+        require(bool(self.paths), '`paths` names no image set; give { photos = "data/photos" }')
+        require(self.path is None, "`paths` and `path` exclude each other")
+        for name in self.paths:
+            require(
+                bool(SET_NAME.fullmatch(name)),
+                "`paths`: the name of an image set has letters, digits, '.', '_', '+' and '-', "
+                f"got {name!r}",
+            )
 
 
 @dataclass(frozen=True)
@@ -125,6 +140,7 @@ def read_thresholds(path: Path, *, shown: str, seed: int) -> ThresholdFile:
         name: _method(source, name, _table(source, ["explainers", name], table), seed)
         for name, table in tables["explainers"].items()
     }
+    texts = {name: _text(name, table) for name, table in tables["explainers"].items()}
     gates = []
     for name, table in tables["gates"].items():
         where = ["gates", name]
@@ -133,7 +149,7 @@ def read_thresholds(path: Path, *, shown: str, seed: int) -> ThresholdFile:
             hint = f" (or add an empty table [explainers.{name}])" if name in EXPLAINERS else ""
             raise source.error(where, f"no [explainers.{name}] in this file: {known}{hint}")
         for key, gate in _table(source, where, table).items():
-            gates.append(_gate(source, [*where, key], methods[name], gate, seed))
+            gates.append(_gate(source, [*where, key], methods[name], gate, seed, texts))
     if not gates:
         raise source.error(["gates"], "no gates; add e.g. [gates.gradcam] iou = { above = 0.4 }")
     return ThresholdFile(shown, model, data, methods, tuple(gates))
@@ -192,8 +208,21 @@ def _method(source: TomlSource, name: str, table: dict[str, Any], seed: int) -> 
         raise source.error([*where, *blamed], str(error)) from None
 
 
+def _text(name: str, table: Mapping[str, object]) -> str | None:
+    """Return the explainer of a table as a text; None where it is post-processed."""
+    parameters = {key: value for key, value in table.items() if key not in ("kind", "postprocess")}
+    listed = ", ".join(f"{key}={value!r}" for key, value in parameters.items())
+    kind = table.get("kind", name)
+    return None if table.get("postprocess") else f"{kind}({listed})" if listed else f"{kind}"
+
+
 def _gate(
-    source: TomlSource, where: list[str], method: Method, value: object, seed: int
+    source: TomlSource,
+    where: list[str],
+    method: Method,
+    value: object,
+    seed: int,
+    texts: Mapping[str, str | None],
 ) -> GateSpec:
     name = where[-1]
     if not isinstance(value, dict):
@@ -223,7 +252,8 @@ def _gate(
     if "seed" in metric.settings:
         table.setdefault("seed", seed)
     try:
-        configured = metric.configure(table)
+        configured = metric.configure(_with_other(metric, table, texts))
+        metric.checked(dict(configured.settings))  # a default may say that a value must be given
         checked = from_table(Conditions, conditions, what="the gate")
     except ParameterError as error:
         raise source.error(where, str(error)) from None
@@ -231,3 +261,30 @@ def _gate(
         msg = f"this version measures {configured.protocol!r}, the file pins {protocol!r}"
         raise source.error(where, msg)
     return GateSpec(name, method, configured, checked, level, source.line_of(where))
+
+
+def _with_other(
+    metric: Metric, settings: dict[str, Any], texts: Mapping[str, str | None]
+) -> dict[str, Any]:
+    """Return the settings of a metric of two explainers with ``other`` as a text, checked.
+
+    Raises:
+        ParameterError: no such explainer, or one of this file that is post-processed.
+    """
+    other = settings.get("other")
+    if "heatmaps_of" not in metric.needs or not isinstance(other, str) or not other:
+        return settings
+    text = texts.get(other, other)
+    if text is None:
+        msg = (
+            f"`other` = {other!r} is post-processed, and {metric.name} compares with maps as they "
+            "are: name an explainer without `postprocess`"
+        )
+        raise ParameterError(msg)
+    try:
+        parse_explainer(text)
+    except ParameterError as error:
+        own = f"; this file has {', '.join(texts)}" if other.isidentifier() else ""
+        msg = f"`other`: {error}{own}"
+        raise ParameterError(msg) from None
+    return {**settings, "other": text}

@@ -18,13 +18,23 @@ if TYPE_CHECKING:
     CostKey: TypeAlias = tuple[Stage, str]
 
 
+Subject: TypeAlias = tuple[str, str]
+"""A model and an image set, by their names."""
+
+
 class GateRow(TypedDict):
-    """One gate, as the table and the JSON file show it; ``error`` = it could not be measured."""
+    """One gate, as the table and the JSON file show it; ``error`` = it could not be measured.
+
+    ``data`` names the image set here and elsewhere, ``explainer`` the explainer with all its
+    parameters and post-processing.
+    """
 
     model: str
+    data: str
     file: str
     line: int
     method: str
+    explainer: str
     gate: str
     metric: str
     protocol: str
@@ -58,6 +68,7 @@ class Record(TypedDict):
     """One measurement: one metric of one explainer on one image."""
 
     model: str
+    data: str
     image: str
     target: int
     method: str
@@ -88,6 +99,7 @@ class CostRow(TypedDict):
     """What explaining with a method, or measuring a metric, took; workers' rows are added up."""
 
     model: str
+    data: str
     stage: str
     name: str
     forwards: int
@@ -95,13 +107,15 @@ class CostRow(TypedDict):
     seconds: float
 
 
-def unmeasured(model: str, gate: GateSpec, *, file: str, error: str) -> GateRow:
+def unmeasured(model: str, gate: GateSpec, *, data: str, file: str, error: str) -> GateRow:
     """Return the row of a gate that could not be measured."""
     return GateRow(
         model=model,
+        data=data,
         file=file,
         line=gate.line,
         method=gate.method.name,
+        explainer=gate.method.identity,
         gate=gate.name,
         metric=gate.metric.metric.name,
         protocol=gate.metric.protocol,
@@ -160,7 +174,7 @@ def _demands(judgement: Judgement) -> list[Demand]:
     ]
 
 
-def records(evaluation: Evaluation, measurement: Measurement) -> list[Record]:
+def records(evaluation: Evaluation, measurement: Measurement, *, data: str) -> list[Record]:
     """Return one record for each image of a measurement."""
     from xai_core.parameters import as_dict, identity
 
@@ -170,6 +184,7 @@ def records(evaluation: Evaluation, measurement: Measurement) -> list[Record]:
     return [
         Record(
             model=evaluation.classifier.name,
+            data=data,
             image=name,
             target=int(evaluation.targets[index]),
             method=measurement.method,
@@ -186,21 +201,23 @@ def records(evaluation: Evaluation, measurement: Measurement) -> list[Record]:
     ]
 
 
-def model_facts(evaluation: Evaluation) -> ModelFacts:
+def model_facts(evaluation: Evaluation, *, data: str) -> ModelFacts:
     """Return what is known of the model and the images of an evaluation."""
     return ModelFacts(
         name=evaluation.classifier.name,
         fingerprint=evaluation.classifier.fingerprint,
         classes=int(evaluation.classifier.num_classes),
         device=evaluation.classifier.device,
-        data=evaluation.images.name,
+        data=data,
         images=len(evaluation.images),
         accuracy=evaluation.accuracy,
         transform=str(evaluation.images.transform),
     )
 
 
-def cost_rows(evaluation: Evaluation, reported: Mapping[CostKey, Cost]) -> list[CostRow]:
+def cost_rows(
+    evaluation: Evaluation, reported: Mapping[CostKey, Cost], *, data: str
+) -> list[CostRow]:
     """Return what the parts of an evaluation took beyond what was ``reported``."""
     from xai_core.evaluation import Cost
 
@@ -210,6 +227,7 @@ def cost_rows(evaluation: Evaluation, reported: Mapping[CostKey, Cost]) -> list[
         if cost != before:
             row = CostRow(
                 model=evaluation.classifier.name,
+                data=data,
                 stage=stage,
                 name=name,
                 forwards=cost.forwards - before.forwards,
@@ -221,10 +239,10 @@ def cost_rows(evaluation: Evaluation, reported: Mapping[CostKey, Cost]) -> list[
 
 
 def added_up(rows: Iterable[CostRow]) -> list[CostRow]:
-    """Return one row for each part of each model, however many workers had a share in it."""
-    total: dict[tuple[str, str, str], CostRow] = {}
+    """Return one row for each part of each evaluation, however many workers had a share in it."""
+    total: dict[tuple[str, ...], CostRow] = {}
     for row in rows:
-        known = total.setdefault((row["model"], row["stage"], row["name"]), row)
+        known = total.setdefault((row["model"], row["data"], row["stage"], row["name"]), row)
         if known is not row:
             known["forwards"] += row["forwards"]
             known["gradients"] += row["gradients"]
