@@ -56,7 +56,7 @@ def faithfulness_correlation(
         targets: ``[N]``.
         subset: share of the pixels in a set.
         samples: sets for each image.
-        substrate: what they are replaced by, see `Substrate`.
+        substrate: what they are replaced by, as in `deletion`.
         seed: the run's seed.
 
     Raises:

@@ -71,7 +71,7 @@ def infidelity(
         targets: ``[N]``.
         samples: squares for each image.
         largest: side of the largest square, as a share of the image's shorter one.
-        substrate: what a square is replaced by, see `Substrate`.
+        substrate: what a square is replaced by, as in `deletion`.
         scaled: whether the attributions may be multiplied by a number.
         seed: the run's seed.
 
@@ -195,7 +195,7 @@ def heatmap_infidelity(
         targets: ``[N]``.
         samples: squares for each image.
         largest: side of the largest square, as a share of the image's shorter one.
-        substrate: what a square is replaced by, see `Substrate`.
+        substrate: what a square is replaced by, as in `deletion`.
         seed: the run's seed.
 
     Raises:

@@ -57,7 +57,7 @@ def irof(
         targets: ``[N]``.
         segments: about how many superpixels, L.
         compactness: how much nearness counts against likeness of colour in SLIC.
-        substrate: what a superpixel is replaced by, see `Substrate`.
+        substrate: what a superpixel is replaced by, as in `deletion`.
         seed: the run's seed; it matters to what is imputed alone.
 
     Raises:
