@@ -95,19 +95,26 @@ def _detached_results(module: nn.Module) -> dict[int, object]:
 def _fold_pair(module: nn.Module, conv_name: str, bn_name: str) -> None:
     conv = cast(nn.Conv2d, module.get_submodule(conv_name))
     bn = cast(nn.BatchNorm2d, module.get_submodule(bn_name))
+    # In float64, on the CPU (Apple's GPUs have none): weights that are rounded once keep the
+    # gradients as near to the model's true ones as unfolded weights do.
     weight, bias = fuse_conv_bn_weights(
-        conv.weight,
-        conv.bias,
-        cast(Tensor, bn.running_mean),
-        cast(Tensor, bn.running_var),
+        _exact(conv.weight),
+        None if conv.bias is None else _exact(conv.bias),
+        _exact(cast(Tensor, bn.running_mean)),
+        _exact(cast(Tensor, bn.running_var)),
         bn.eps,
-        bn.weight,
-        bn.bias,
+        None if bn.weight is None else _exact(bn.weight),
+        None if bn.bias is None else _exact(bn.bias),
     )
-    conv.weight = nn.Parameter(weight.detach(), requires_grad=False)
-    conv.bias = nn.Parameter(bias.detach(), requires_grad=False)
+    like = conv.weight
+    conv.weight = nn.Parameter(weight.detach().to(like), requires_grad=False)
+    conv.bias = nn.Parameter(bias.detach().to(like), requires_grad=False)
     parent, _, child = bn_name.rpartition(".")
     setattr(module.get_submodule(parent), child, nn.Identity())
+
+
+def _exact(tensor: Tensor) -> Tensor:
+    return tensor.detach().to("cpu", torch.float64)
 
 
 def _changed_layers(module: nn.Module, pairs: list[tuple[str, str]]) -> frozenset[str]:
