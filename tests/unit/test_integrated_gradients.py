@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from xai_core.classifier import TorchClassifier
 from xai_core.errors import ParameterError
 from xai_core.explainers import Complete, IntegratedGradients
-from xai_core.explainers.path import quadrature
+from xai_core.quadrature import quadrature
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
 RNG = np.random.default_rng(7)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,6 +16,50 @@ _LOG = logging.getLogger("xai_core")
 
 Rest = Callable[[Tensor, Tensor], Tensor]
 """Maps normalised images and the layer's output for them to logits."""
+
+
+@dataclass(frozen=True)
+class Resumable:
+    """One image's forward pass that was stopped at a layer, to be finished from other outputs.
+
+    Class tokens, and whatever bypasses the layer, are the image's own.
+
+    Attributes:
+        rest: what follows the layer.
+        image: normalised, ``[1, 3, H, W]``.
+        own: the layer's output for it, as the model lays it out.
+        to_channels_first: gives the view ``[N, C, h, w]`` of outputs laid out like ``own``.
+    """
+
+    rest: Rest
+    image: Tensor
+    own: Tensor
+    to_channels_first: Callable[[Tensor], Tensor]
+
+    def logits(self, activations: Tensor) -> Tensor:
+        """Return the logits ``[m, K]`` for outputs ``[m, C, h, w]``; no autograd."""
+        with torch.no_grad():
+            return self._finish(self._outputs(activations))
+
+    def gradients(self, activations: Tensor, target: int) -> tuple[Tensor, Tensor]:
+        """Return the logits ``[m, K]`` and d logit of the target / d activations."""
+        leaf = self._outputs(activations).requires_grad_()
+        with torch.enable_grad():
+            logits = self._finish(leaf.clone())  # models like DenseNet change it in place
+        found = None
+        if logits.requires_grad:
+            (found,) = torch.autograd.grad(logits[:, target].sum(), leaf, allow_unused=True)
+        gradients = self.to_channels_first(torch.zeros_like(leaf) if found is None else found)
+        return logits.detach(), gradients
+
+    def _outputs(self, activations: Tensor) -> Tensor:
+        """Return ``activations`` as the model lays them out, among the image's own tokens."""
+        outputs = self.own.repeat(len(activations), *[1] * (self.own.ndim - 1))
+        self.to_channels_first(outputs).copy_(activations)
+        return outputs
+
+    def _finish(self, outputs: Tensor) -> Tensor:
+        return self.rest(self.image.expand(len(outputs), -1, -1, -1), outputs)
 
 
 def rest_of(module: nn.Module, name: str, images: Tensor) -> Rest:

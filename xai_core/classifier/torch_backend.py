@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import cached_property
@@ -16,8 +15,9 @@ from torch import Tensor, nn
 from xai_core.classifier import layers
 from xai_core.classifier.classifier import Gradients, Passes
 from xai_core.classifier.functional_relu import name_functional_relus
+from xai_core.classifier.normalisation import with_normalisation
 from xai_core.classifier.reinitialise import parameter_layers, reinitialise
-from xai_core.classifier.resume import Rest, rest_of
+from xai_core.classifier.resume import Rest, Resumable, rest_of
 from xai_core.classifier.snapshot import fold_batch_norm, frozen_copy
 from xai_core.classifier.twins import with_channels_reordered
 from xai_core.errors import ClassifierError, LayerError
@@ -25,21 +25,6 @@ from xai_core.errors import ClassifierError, LayerError
 _PIXELS_PER_PASS = {"cpu": 8 * 224 * 224}
 _PIXELS_PER_PASS_ACCELERATOR = 64 * 224 * 224
 _MOST_IMAGES_PER_PASS = 256
-
-
-class _Normalise(nn.Module):
-    mean: Tensor
-    std: Tensor
-
-    def __init__(self, mean: Tensor, std: Tensor, layout: torch.memory_format) -> None:
-        super().__init__()
-        self._layout = layout
-        self.register_buffer("mean", mean)
-        self.register_buffer("std", std)
-
-    def forward(self, images: Tensor) -> Tensor:
-        normalised: Tensor = (images - self.mean) / self.std
-        return normalised.contiguous(memory_format=self._layout)
 
 
 class TorchClassifier:
@@ -103,8 +88,8 @@ class TorchClassifier:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Digest of every weight, the normalisation and the class of the model."""
-        digest = hashlib.sha256(type(self._plain).__qualname__.encode())
+        """Digest of every weight, the normalisation, and the layers with their settings."""
+        digest = hashlib.sha256(f"{type(self._plain).__qualname__} {self._plain}".encode())
         digest.update(repr((self.mean, self.std)).encode())
         for key, tensor in sorted(self._plain.state_dict().items()):
             digest.update(f"{key}{tuple(tensor.shape)}{tensor.dtype}".encode())
@@ -179,8 +164,7 @@ class TorchClassifier:
             folded: convolutions absorb the batch norm after them, where the model can be traced.
         """
         model = copy.deepcopy(self._fast if folded else self._plain)
-        normalise = _Normalise(self._mean, self._std, self._layout)
-        return nn.Sequential(OrderedDict(normalise=normalise, model=model))
+        return with_normalisation(model, self._mean, self._std, self._layout)
 
     def parameter_layers(self) -> list[str]:
         """Return the layers that hold weights themselves, in the order of their first use.
@@ -294,21 +278,60 @@ class TorchClassifier:
         Raises:
             LayerError: ``at`` names no layer, or one without space.
         """
-        module, layer = self._module_and_layer(at)
-        own = self._output(image, at)
-        normalised = (self._to_device(image) - self._mean) / self._std
-        if at not in self._rests:
-            self._rests[at] = rest_of(module, at, self._probe()[:1])
+        resumable = self._stopped_at(at, image)
         parts = []
         for batch in activations:
-            outputs = own.repeat(len(batch), *[1] * (own.ndim - 1))
-            layers.to_channels_first(outputs, layer, module, at).copy_(batch)
-            with torch.no_grad():
-                logits = self._rests[at](normalised.expand(len(batch), -1, -1, -1), outputs)
+            logits = resumable.logits(batch)
             self.passes.count(forwards=len(batch))
             self._check(logits)
             parts.append(logits)
         return torch.cat(parts) if parts else torch.empty(0, self.num_classes)
+
+    def gradients_from(
+        self, image: Tensor, target: int, at: str, activations: Iterable[Tensor]
+    ) -> Iterator[Gradients]:
+        """Yield the gradients that one image would get at a layer if that gave other outputs.
+
+        As `logits_from`: only what follows the layer runs, forwards and backwards, wherever the
+        model can be traced. Each output counts as a gradient, and the image itself as a forward
+        pass.
+
+        Args:
+            image: ``[1, 3, H, W]``.
+            target: the class whose logit is derived.
+            at: the layer's name.
+            activations: batches of outputs ``[m, C, h, w]``, taken one by one, as they are, and
+                answered one by one.
+
+        Raises:
+            LayerError: ``at`` names no layer, one without space, or one without any gradient.
+            ClassifierError: ``target`` is no class; logits are not finite.
+        """
+        self._checked(torch.tensor([target]), 1)
+        resumable = self._stopped_at(at, image)
+
+        def derived(batch: Tensor) -> Gradients:
+            logits, gradients = resumable.gradients(batch, target)
+            self.passes.count(gradients=len(batch))
+            self._check(logits)
+            if not bool(gradients.any()):
+                self._require_gradient(at)
+            return Gradients(logits[:, target], batch.to(self._device), gradients)
+
+        return map(derived, activations)
+
+    def _stopped_at(self, at: str, image: Tensor) -> Resumable:
+        """Return the forward pass of one image ``[1, 3, H, W]``, stopped at a layer."""
+        module, layer = self._module_and_layer(at)
+        own = self._output(image, at)
+        if at not in self._rests:
+            self._rests[at] = rest_of(module, at, self._probe()[:1])
+        return Resumable(
+            self._rests[at],
+            (self._to_device(image) - self._mean) / self._std,
+            own,
+            lambda outputs: layers.to_channels_first(outputs, layer, module, at),
+        )
 
     def _module_and_layer(self, at: str) -> tuple[nn.Module, nn.Module]:
         # Folding changes what a convolution itself gives out; its layer is asked unfolded.

@@ -12,7 +12,8 @@ from xai_core.explainers.cam import GradCAM
 from xai_core.explainers.explanation import Explanation, Needs, Promise, Reduction, reduce_channels
 from xai_core.explainers.guided import GuidedBackprop
 from xai_core.explainers.layer_maps import check_layer
-from xai_core.explainers.path import IntegratedGradients, Rule
+from xai_core.explainers.path import IntegratedGradients
+from xai_core.quadrature import Rule
 
 if TYPE_CHECKING:
     from xai_core.classifier import Classifier

@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 from xai_core.arrays import Float32, Int64
+from xai_core.classifier.layered import with_layers
 from xai_core.explainers.baselines import baseline_images, check_baseline
 from xai_core.explainers.explanation import Explanation, Needs, Promise
-from xai_core.explainers.layer_maps import check_layer, enlarged, full_batches, with_layers
-from xai_core.explainers.path import Rule, quadrature
+from xai_core.explainers.layer_maps import check_layer, enlarged, full_batches
 from xai_core.parameters import require
+from xai_core.quadrature import Rule, quadrature
 
 if TYPE_CHECKING:
     from xai_core.classifier import Classifier

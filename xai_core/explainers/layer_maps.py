@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from xai_core.arrays import Float32, Int64
-from xai_core.errors import ClassifierError
 from xai_core.explainers.explanation import Explanation
 from xai_core.parameters import require
 
@@ -17,34 +16,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from xai_core.classifier import Classifier
-
-
-@runtime_checkable
-class HasLayers(Protocol):
-    """A classifier whose layers can be read and overwritten."""
-
-    def activations(self, images: Tensor, at: str) -> Tensor:
-        """Return a layer's output ``[N, C, h, w]``; forward only."""
-        ...
-
-    def logits_from(self, image: Tensor, at: str, activations: Iterable[Tensor]) -> Tensor:
-        """Return the logits that one image would get if a layer gave other outputs."""
-        ...
-
-
-def with_layers(classifier: Classifier, kind: str) -> HasLayers:
-    """Return the classifier as one whose layers the explainer ``kind`` can read.
-
-    Raises:
-        ClassifierError: its layers cannot be reached (ONNX).
-    """
-    if isinstance(classifier, HasLayers):
-        return classifier
-    msg = (
-        f"{kind} reads the layers of a torch model, which {classifier.name} "
-        f"({type(classifier).__name__}) does not show; use an explainer that needs scores alone"
-    )
-    raise ClassifierError(msg)
 
 
 def check_layer(layer: str | None) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import torch
@@ -14,26 +14,10 @@ from xai_core.explainers.baselines import baseline_images, check_baseline
 from xai_core.explainers.explanation import Explanation, Needs, Promise, Reduction, reduce_channels
 from xai_core.explainers.points import gradient_sums
 from xai_core.parameters import require
+from xai_core.quadrature import Rule, quadrature
 
 if TYPE_CHECKING:
     from xai_core.classifier import Classifier
-
-Rule = Literal["gauss-legendre", "trapezoid"]
-
-
-def quadrature(rule: Rule, steps: int) -> tuple[Float64, Float64]:
-    """Return nodes in [0, 1] and weights (sum 1) that integrate over [0, 1].
-
-    ``gauss-legendre`` takes ``steps`` nodes and is exact for polynomials up to degree
-    ``2 * steps - 1``; ``trapezoid`` cuts [0, 1] into ``steps`` intervals, ``steps + 1`` nodes
-    with both ends.
-    """
-    if rule == "gauss-legendre":
-        nodes, weights = np.polynomial.legendre.leggauss(steps)
-        return (nodes + 1) / 2, weights / 2
-    weights = np.full(steps + 1, 1 / steps)
-    weights[[0, -1]] /= 2
-    return np.linspace(0, 1, steps + 1), weights
 
 
 @dataclass(frozen=True)
