@@ -16,6 +16,7 @@ from xai_core.parameters import require
 from xai_core.statistics import (
     Interval,
     Outcome,
+    exact_mean,
     images_to_settle,
     mean_interval,
     skill,
@@ -293,7 +294,7 @@ def _compare_with_threshold(measurement: Measurement, conditions: Conditions, se
         msg = "a threshold comparison without a threshold"
         raise ValueError(msg)
     if conditions.mostly is None:
-        value = float(values.mean())
+        value = exact_mean(values)
         interval = mean_interval(
             values, confidence=conditions.confidence, bounds=metric.range, seed=seed
         )
@@ -317,7 +318,7 @@ def _compare_with_null(
     values, null_values = _paired(measurement, null)
     better = 1.0 if measurement.metric.metric.better == "higher" else -1.0
     gain: Float64 = better * (values - null_values)
-    value = float(gain.mean())
+    value = exact_mean(gain)
     interval = mean_interval(gain, confidence=conditions.confidence, seed=seed)
     # Equal is not better: the smallest number above zero makes the comparison strict.
     threshold = float(np.nextafter(0, 1))

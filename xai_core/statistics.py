@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -59,11 +60,16 @@ def mean_interval(
     low, high = bounds
     if math.isfinite(low) and math.isfinite(high) and bool(np.isin(values, bounds).all()):
         share = float((values == high).mean())
-        ends = _wilson(share, len(values), confidence)
+        ends = wilson(share, len(values), confidence=confidence)
         return Interval(low + ends[0] * (high - low), low + ends[1] * (high - low), confidence)
     if bool((values == values[0]).all()):  # rounding would give their resampled means a width
         return Interval(float(values[0]), float(values[0]), confidence)
     return _percentiles(_resampled_means(values, seed=seed), confidence)
+
+
+def exact_mean(values: Float64) -> float:
+    """Return the mean; of equal values that value itself, which a sum may miss by rounding."""
+    return float(values[0] if bool((values == values[0]).all()) else values.mean())
 
 
 def skill_interval(
@@ -137,7 +143,12 @@ def images_to_settle(interval: Interval, mean: float, threshold: float, n: int) 
     return max(n + 1, math.ceil(n * (half / gap) ** 2))
 
 
-def _wilson(share: float, n: int, confidence: float) -> tuple[float, float]:
+def wilson(share: float, n: int, *, confidence: float = 0.95) -> tuple[float, float]:
+    """Return Wilson's interval of a share of ``n`` [Wilson 1927]: its ends, in [0, 1].
+
+    >>> [round(end, 3) for end in wilson(1.0, 10)]
+    [0.722, 1.0]
+    """
     from statistics import NormalDist
 
     z = NormalDist().inv_cdf((1 + confidence) / 2)
@@ -145,6 +156,28 @@ def _wilson(share: float, n: int, confidence: float) -> tuple[float, float]:
     half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / (1 + z * z / n)
     # Rounding may not push the ends past the share itself: none of n is an end of exactly 0.
     return max(0.0, min(share, middle - half)), min(1.0, max(share, middle + half))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return p-values corrected for their number, in their order [Holm 1979].
+
+    The smallest is multiplied by the number of tests, the next by one less, and so on; none
+    falls below one before it, and none exceeds 1. Any dependence between the tests is covered.
+
+    >>> holm([0.04, 0.01, 0.5])
+    [0.08, 0.03, 0.5]
+
+    Raises:
+        ParameterError: a p-value outside [0, 1], NaN included.
+    """
+    require(all(0 <= p <= 1 for p in p_values), f"p-values lie in [0, 1], got {list(p_values)}")
+    corrected = [1.0] * len(p_values)
+    least = 0.0
+    order = sorted(range(len(p_values)), key=lambda index: p_values[index])
+    for place, index in enumerate(order):
+        least = max(least, min(1.0, (len(p_values) - place) * p_values[index]))
+        corrected[index] = least
+    return corrected
 
 
 def _resampled_means(rows: Float64, *, seed: int) -> Float64:

@@ -14,6 +14,8 @@ from xai_core import statistics
 from xai_core.errors import ParameterError
 from xai_core.statistics import (
     Interval,
+    exact_mean,
+    holm,
     images_to_settle,
     mean_interval,
     skill,
@@ -272,3 +274,29 @@ def test_no_number_of_images_settles_a_mean_on_the_threshold_or_a_single_image()
 def test_an_interval_reads_as_people_write_it() -> None:
     assert str(Interval(0.397, 0.427)) == "95% CI 0.397..0.427"
     assert str(Interval(-0.1, 0.25, 0.9)) == "90% CI -0.100..0.250"
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
+def test_holms_correction_is_that_of_a_plain_step_down_procedure(p_values: list[float]) -> None:
+    """A hypothesis is rejected at a level just where its corrected p-value is not above it."""
+    found = holm(p_values)
+    for level in [0.01, 0.05, 0.3, *found]:
+        rejected = set()
+        for place, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+            if (len(p_values) - place) * p_values[index] > level and level < 1:
+                break
+            rejected.add(index)
+        assert {index for index, p in enumerate(found) if p <= level} == rejected
+
+
+def test_holm_refuses_what_is_no_p_value() -> None:
+    for wrong in ([math.nan], [-0.1], [1.1]):
+        with pytest.raises(ParameterError, match=r"p-values lie in \[0, 1\]"):
+            holm(wrong)
+
+
+def test_the_mean_of_equal_values_is_that_value() -> None:
+    values = np.full(3, 0.42551437439594875)
+    assert values.mean() != values[0]
+    assert exact_mean(values) == values[0]
+    assert exact_mean(np.array([0.0, 1.0])) == 0.5
