@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from xai_core.evaluation import Evaluation, Measurement, Method
     from xai_core.explainers import EXPLAINERS, Explainer, Explanation, GradCAM, IntegratedGradients
     from xai_core.gate import Conditions, Judgement, judge
-    from xai_core.imageset import ImageSet, Sample, load_imageset
+    from xai_core.imageset import Background, ImageSet, Sample, load_imageset
     from xai_core.metrics import METRICS, Metric
 
 _HOMES = {
@@ -25,7 +25,7 @@ _HOMES = {
     "evaluation": ("Evaluation", "Measurement", "Method"),
     "explainers": ("EXPLAINERS", "Explainer", "Explanation", "GradCAM", "IntegratedGradients"),
     "gate": ("Conditions", "Judgement", "judge"),
-    "imageset": ("ImageSet", "Sample", "load_imageset"),
+    "imageset": ("Background", "ImageSet", "Sample", "load_imageset"),
     "metrics": ("METRICS", "Metric"),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
@@ -34,6 +34,7 @@ __version__ = "0.1.0"
 __all__ = [
     "EXPLAINERS",
     "METRICS",
+    "Background",
     "Classifier",
     "Conditions",
     "Evaluation",

@@ -34,6 +34,10 @@ class ImageSetError(XaiError):
     """An image, a mask or a label on disk is missing, broken or inconsistent."""
 
 
+class ConceptError(XaiError):
+    """Concept images are missing, too few, or cannot be asked of this classifier."""
+
+
 class ParameterError(XaiError):
     """An explainer, metric or post-processing step got a parameter it cannot take."""
 

@@ -6,23 +6,26 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
-from typing import Any, Literal
+from functools import cache, cached_property, partial
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
 
-from xai_core.arrays import Float32, Float64, Int64
+from xai_core.arrays import Float32, Float64, Int64, as_numpy
 from xai_core.classifier import Classifier
 from xai_core.errors import UndefinedMeasurementError, XaiError
 from xai_core.explainers import Complete, Explainer, Explanation, null_maps, parse_explainer
 from xai_core.imageset import Batch, ImageSet
-from xai_core.metrics import METRICS, ConfiguredMetric
+from xai_core.metrics import METRICS, ConfiguredMetric, WholeSet
 from xai_core.parameters import as_dict, identity
 from xai_core.postprocess import PostProcess, apply
 from xai_core.progress import Progress, Silent
+from xai_core.statistics import exact_mean
 
 _MOST_DECODED_BYTES = 2**30  # larger sets are decoded anew for every pass
+_AT_ONCE = {"explained_by", "whole_set"}
+"""The needs of metrics that get all images of the set in one call."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,7 @@ class Measurement:
     @property
     def mean(self) -> float:
         """Mean over the images that have a value; NaN if none has."""
-        return float(self.defined.mean()) if len(self.defined) else float("nan")
+        return exact_mean(self.defined) if len(self.defined) else float("nan")
 
 
 @dataclass(frozen=True)
@@ -105,6 +108,10 @@ class Explained:
 
 
 Stage = Literal["classify", "explain", "measure"]
+
+ConceptSource: TypeAlias = Callable[[Classifier, str, str, Float32], Float32]
+"""Maps a classifier, a concept's name, a layer's name and images ``[N, 3, H, W]`` to the concept's
+maps ``[N, H, W]``."""
 
 
 @dataclass
@@ -134,6 +141,9 @@ class Evaluation:
         images: on which images.
         seed: of everything random that does not set its own.
         progress: told how far it is.
+        concept_source: gives the maps of a concept, ``(classifier, concept, layer, images)`` to
+            float32 ``[N, H, W]``, such as `xai_core.concepts.map_fitting.ConceptMaps`; only
+            metrics of concepts need it.
 
     Attributes:
         costs: stage and name (of a method or a metric, null maps counted in) -> what it took so
@@ -150,13 +160,17 @@ class Evaluation:
         *,
         seed: int = 0,
         progress: Progress | None = None,
+        concept_source: ConceptSource | None = None,
     ) -> None:
         self.classifier = classifier
         self.images = images
         self.seed = seed
         self._progress = progress or Silent()
+        self._concept_source = concept_source
+        self._concept_maps: dict[tuple[str, str], Float32] = {}
         self._explanations: dict[str, Explanation] = {}
         self._measurements: dict[tuple[str, ConfiguredMetric], Measurement] = {}
+        self._differences: dict[str, dict[int, float]] = {}
         self._decoded: dict[int, Batch] = {}
         self.costs: dict[tuple[Stage, str], Cost] = {}
         self._charged = Cost()
@@ -222,6 +236,39 @@ class Evaluation:
             self._explanations[method.identity] = explanation
         return self._explanations[method.identity]
 
+    def concept_maps(self, concept: str, layer: str = "") -> Float32:
+        """Return the maps of a concept on all images ``[N, H, W]``, computed once.
+
+        Args:
+            concept: its name.
+            layer: name of the layer; ``""`` = the classifier's default one.
+
+        Raises:
+            XaiError: no concepts were given, or maps of another shape.
+        """
+        if self._concept_source is None:
+            msg = (
+                f"the maps of the concept {concept!r} need its example images, and no concepts are "
+                "given; give a folder with one folder of images for each: --xai-concepts DIR"
+            )
+            raise XaiError(msg)
+        key = (concept, layer or self.classifier.default_layer())
+        if key not in self._concept_maps:
+            parts = []
+            with self._charge("explain", f"concept {concept}"):
+                for _, batch in self._batches(f"mapping the concept {concept}"):
+                    found = self._concept_source(self.classifier, *key, batch.images)
+                    expected = (len(batch.names), *batch.images.shape[-2:])
+                    if found.shape != expected:
+                        msg = (
+                            f"the maps of the concept {concept!r} have the shape {found.shape}, "
+                            f"expected {expected}"
+                        )
+                        raise XaiError(msg)
+                    parts.append(found)
+            self._concept_maps[key] = np.concatenate(parts)
+        return self._concept_maps[key]
+
     def measure(self, method: Method, metric: ConfiguredMetric) -> Measurement:
         """Return ``metric`` of ``method`` on every image, computed once.
 
@@ -280,7 +327,7 @@ class Evaluation:
         undefined: dict[int, str] = {}
         for need in metric.metric.needs:
             if need in METRICS:  # a metric of other metrics' values
-                part = METRICS[need].configure({})
+                part = metric.part(need, seed=self.seed)
                 if null is None:
                     undefined |= self.measure(method, part).undefined
                 else:
@@ -299,10 +346,10 @@ class Evaluation:
     def _measured_batches(
         self, metric: ConfiguredMetric, subject: str
     ) -> Iterable[tuple[int, Batch]]:
-        """Return the batches that a metric is measured in: one, where it explains other models."""
-        if "explained_by" not in metric.metric.needs:
+        """Return the batches that a metric is measured in; those of `_AT_ONCE` in a single one."""
+        if not _AT_ONCE & set(metric.metric.needs):
             return self._batches(f"measuring {metric.metric.name} of {subject}")
-        if {"images", "masks", "explain"} & set(metric.metric.needs):
+        if {"images", "masks", "background", "explain"} & set(metric.metric.needs):
             return [(0, self.images.batch(0, len(self.images)))]
         nothing = np.empty((len(self.images), 0, 0, 0), dtype=np.float32)
         return [(0, Batch(self.images.names, nothing, None, self.images.labels))]
@@ -321,9 +368,15 @@ class Evaluation:
         name = metric.metric.name
         images, targets = batch.images[local], self.targets[rows]
 
+        @cache
+        def heatmaps_of_set() -> Float32:
+            if null is None:
+                return self.explain(method).heatmaps
+            return self._null_of_all(null, method)
+
         def heatmaps() -> Float32:
-            if null is not None and "explained_by" in metric.metric.needs:
-                return explained_by(self.classifier)
+            if _AT_ONCE & set(metric.metric.needs):
+                return heatmaps_of_set()[rows]
             if null is None or null == "inverted":
                 explained = self.explain(method).heatmaps[rows]
                 return explained if null is None else self._null(null, images, explained)
@@ -334,6 +387,15 @@ class Evaluation:
                 msg = f"{name} needs masks, and {self.images.name} has none"
                 raise XaiError(msg)
             return batch.masks[local]
+
+        def background() -> object:
+            if batch.background is None:
+                msg = (
+                    f"{name} needs the classes of the background, and {self.images.name} annotates "
+                    "none; add background/ and background.csv to its folder"
+                )
+                raise XaiError(msg)
+            return batch.background[local]
 
         def attributions() -> object:
             found = None if null is not None else self.explain(method).attributions
@@ -349,10 +411,20 @@ class Evaluation:
                     f"integrated_gradients), and {null or method.name} does not"
                 )
                 raise XaiError(msg)
-            return method.explainer.differences(self.classifier, images, targets)
+            known = self._differences.setdefault(Method("", method.explainer).identity, {})
+            new = [index for index, row in enumerate(rows.tolist()) if row not in known]
+            if new:
+                found = as_numpy(
+                    method.explainer.differences(self.classifier, images[new], targets[new])
+                )
+                if found.shape != (len(new),):
+                    msg = f"{method.name} gave {found.shape} differences, expected {len(new)}"
+                    raise XaiError(msg)
+                known.update(zip(rows[new].tolist(), found.tolist(), strict=True))
+            return np.array([known[row] for row in rows.tolist()])
 
         def other(need: str) -> Float64:
-            part = METRICS[need].configure({})
+            part = metric.part(need, seed=self.seed)
             if null is None:
                 return self.measure(method, part).values[rows]
             return self.measure_null(null, method, part).values[rows]
@@ -371,10 +443,16 @@ class Evaluation:
         def heatmaps_of(text: str) -> Float32:
             return self.explain(Method(text, parse_explainer(text))).heatmaps[rows]
 
+        def concept_maps_of(concept: str, layer: str) -> Float32:
+            return self.concept_maps(concept, layer)[rows]
+
         def explained_by(
             classifier: Classifier, change: Callable[[Float32], Float32] | None = None, /
         ) -> Float32:
             return self._explained_by(classifier, change, method, null, rows)
+
+        def whole_set() -> WholeSet:
+            return WholeSet(heatmaps_of_set(), self.probabilities.argmax(axis=1), rows)
 
         sources: dict[str, Callable[[], object]] = {
             "classifier": lambda: self.classifier,
@@ -382,12 +460,15 @@ class Evaluation:
             "targets": lambda: targets,
             "heatmaps": heatmaps,
             "masks": masks,
+            "background": background,
             "attributions": attributions,
             "differences": differences,
             "explain": lambda: explain,
             "native_heatmaps": native_heatmaps,
             "heatmaps_of": lambda: heatmaps_of,
+            "concept_maps_of": lambda: concept_maps_of,
             "explained_by": lambda: explained_by,
+            "whole_set": whole_set,
         }
         return {
             need: sources[need]() if need in sources else other(need)
@@ -417,6 +498,16 @@ class Evaluation:
                 found = method.explainer.explain(classifier, images, self.targets[places])
                 heatmaps = apply(found.heatmaps, method.postprocess)
             parts.append(heatmaps if null is None else self._null(null, images, heatmaps))
+        return np.concatenate(parts)
+
+    def _null_of_all(self, null: str, method: Method) -> Float32:
+        """Return the null maps of all images of the set."""
+        inverted = self.explain(method).heatmaps if null == "inverted" else None
+        parts = []
+        for start, batch in self._batches(f"making {null} maps"):
+            rows = slice(start, start + len(batch.names))
+            heatmaps = batch.images[:, 0] if inverted is None else inverted[rows]
+            parts.append(self._null(null, batch.images, heatmaps))
         return np.concatenate(parts)
 
     def _null(self, null: str, images: Float32, heatmaps: Float32) -> Float32:

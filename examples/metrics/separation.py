@@ -41,6 +41,7 @@ from xai_core.statistics import Interval, mean_interval
 SETTINGS: dict[str, dict[str, object]] = {
     "agreement": {"other": "integrated_gradients(steps=10)"},
     "average_sensitivity": {"samples": 3},
+    "background_class": {"on": "watermark"},
     "local_lipschitz": {"samples": 3},
     "max_sensitivity": {"samples": 3},
     "stability": {"samples": 3},

@@ -7,7 +7,14 @@ import sys
 import numpy as np
 import pytest
 
-from xai_core.demo.scenes import CLASSES, CONCEPTS, concept_images, demo_images, scene
+from xai_core.demo.scenes import (
+    BACKGROUND_CLASSES,
+    CLASSES,
+    CONCEPTS,
+    concept_images,
+    demo_images,
+    scene,
+)
 from xai_core.errors import ParameterError
 
 
@@ -48,6 +55,32 @@ def test_a_map_of_the_centre_does_badly() -> None:
         (centre & one.mask).sum() / (centre | one.mask).sum() for one in demo_images(count=60)
     ]
     assert np.mean(overlaps) < 0.25
+
+
+def test_clutter_is_what_is_painted_behind_the_object_and_still_shows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    drawn = [scene(seed) for seed in range(20)]
+    monkeypatch.setattr("xai_core.demo.scenes._paint", lambda *_: None)
+    for seed, one in enumerate(drawn):
+        painted = (one.image != scene(seed).image).any(axis=0)
+        assert not (one.clutter & (one.mask | one.watermark)).any()
+        assert painted[one.clutter].all()
+        # Nothing else is painted but pixels that an edge runs through.
+        shown = np.pad(one.clutter | one.mask | one.watermark, 1)
+        near = [
+            np.roll(shown, (down, right), (0, 1)) for down in (-1, 0, 1) for right in (-1, 0, 1)
+        ]
+        assert np.any(near, axis=0)[1:-1, 1:-1][painted].all()
+        assert one.clutter.mean() > 0.05
+
+
+def test_the_background_has_an_index_for_watermark_and_clutter() -> None:
+    drawn = scene(3)
+    assert BACKGROUND_CLASSES == {1: "watermark", 2: "clutter"}
+    np.testing.assert_array_equal(drawn.background == 1, drawn.watermark)
+    np.testing.assert_array_equal(drawn.background == 2, drawn.clutter)
+    assert not drawn.background[drawn.mask].any()
 
 
 def test_the_watermark_option_changes_nothing_but_the_watermark() -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from xai_core.errors import ParameterError, ShapeError, UndefinedMeasurementError
+from xai_core.imageset import Background
 from xai_core.metrics import METRICS
 
 RNG = np.random.default_rng(5)
@@ -21,7 +22,13 @@ ON_ARRAYS = sorted(name for name, m in METRICS.items() if set(m.needs) <= {"heat
 ON_HEATMAPS = sorted(name for name, m in METRICS.items() if "heatmaps" in m.needs)
 
 
-REQUIRED = {"agreement": {"other": "gradcam"}}
+REQUIRED = {
+    "agreement": {"other": "gradcam"},
+    "background_class": {"on": "grass"},
+    "concept_correlation": {"concept": "striped"},
+    "concept_energy": {"concept": "striped"},
+    "concept_iou": {"concept": "striped"},
+}
 """Settings without a default that a metric could be measured with."""
 
 
@@ -46,10 +53,13 @@ def measure(name: str, heatmaps: object, masks: object = MASKS) -> np.ndarray:
     given = {
         "heatmaps": heatmaps,
         "masks": masks,
+        "background": Background(~MASKS * np.uint8(1), {1: "grass"}),
         "images": np.full((3, 3, 8, 6), 0.5, dtype=np.float32),
         "targets": np.array([0, 1, 2]),
         "classifier": NeverAsked(),
-        **dict.fromkeys(("explain", "explained_by", "heatmaps_of"), NeverAsked()),
+        **dict.fromkeys(
+            ("explain", "explained_by", "heatmaps_of", "concept_maps_of", "whole_set"), NeverAsked()
+        ),
     }
     needed = {need: given[need] for need in METRICS[name].needs}
     return METRICS[name].function(**needed, **REQUIRED.get(name, {}))

@@ -7,6 +7,7 @@ listed in ``REQUIRED``.
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from functools import cache
 from typing import Any
 
@@ -20,18 +21,24 @@ from xai_core.classifier import Classifier
 from xai_core.errors import ShapeError, UndefinedMeasurementError
 from xai_core.evaluation import measure_rows
 from xai_core.explainers import GradCAM, IntegratedGradients, Saliency
-from xai_core.metrics import METRICS, ConfiguredMetric
+from xai_core.imageset import Background
+from xai_core.metrics import METRICS, ConfiguredMetric, WholeSet
 from xai_core.metrics.declaration import NOT_ARRAYS
 
 REQUIRED: dict[str, dict[str, object]] = {
     "agreement": {"other": "saliency"},
+    "background_class": {"on": "grass"},
+    "concept_correlation": {"concept": "striped"},
+    "concept_energy": {"concept": "striped"},
+    "concept_iou": {"concept": "striped"},
     "data_randomization": {"model": f"{__name__}:another_network"},
+    "sufficiency": {"share": 0.5, "overlap": 0.1},  # three images have few neighbours
 }
 CLASSIFIER = SmallCNN().classifier()
 HEIGHT, WIDTH = CLASSIFIER.size
 IMAGES = np.random.default_rng(17).random((3, 3, HEIGHT, WIDTH), dtype=np.float32)
 TARGETS = np.array([0, 1, 2])
-OF_PIXELS = ("images", "heatmaps", "masks", "attributions")
+OF_PIXELS = ("images", "heatmaps", "masks", "background", "attributions")
 """The needs that must be of the image's size."""
 
 WITHOUT_A_VALUE = {
@@ -47,6 +54,7 @@ WITHOUT_A_VALUE = {
     ("attributions", "infinity"): "not finite",
     ("masks", "zero"): "mask is empty",
     ("masks", "full"): "mask covers the whole image",
+    ("background", "zero"): "no pixel outside the mask is annotated as 'grass'",
 }
 """What an image's array is, and the reason why no metric has a value for the image."""
 
@@ -56,11 +64,13 @@ def another_network() -> nn.Module:
 
 
 @cache
-def explained() -> dict[str, np.ndarray]:
+def explained() -> dict[str, Any]:
     gradcam = GradCAM().explain(CLASSIFIER, IMAGES, TARGETS)
     path = IntegratedGradients(steps=2)
     masks = np.zeros((3, HEIGHT, WIDTH), dtype=bool)
     masks[:, 5:15, 9:21] = True
+    indices = np.zeros(masks.shape, dtype=np.uint8)
+    indices[:, :8] = 3
     assert gradcam.native is not None
     attributions = path.explain(CLASSIFIER, IMAGES, TARGETS).attributions
     assert attributions is not None
@@ -72,6 +82,7 @@ def explained() -> dict[str, np.ndarray]:
         "attributions": attributions,
         "differences": path.differences(CLASSIFIER, IMAGES, TARGETS),
         "masks": masks,
+        "background": Background(indices, {3: "grass", 4: "sky"}),
     }
 
 
@@ -79,11 +90,11 @@ def configured(name: str) -> ConfiguredMetric:
     return METRICS[name].configure(REQUIRED.get(name, {}))
 
 
-def arrays_of(name: str) -> dict[str, np.ndarray]:
+def arrays_of(name: str) -> dict[str, Any]:
     """The arrays that a metric needs, all of them sound; another metric's values are shares."""
     needs = [need for need in METRICS[name].needs if need not in NOT_ARRAYS]
     values = np.array([0.2, 0.5, 0.8])
-    return {need: explained().get(need, values).copy() for need in needs}
+    return {need: deepcopy(explained().get(need, values)) for need in needs}
 
 
 def measure(name: str, arrays: dict[str, Any], rows: list[int] | None = None) -> np.ndarray:
@@ -100,7 +111,9 @@ def measure(name: str, arrays: dict[str, Any], rows: list[int] | None = None) ->
         "classifier": CLASSIFIER,
         "explain": lambda given, classes: GradCAM().explain(CLASSIFIER, given, classes).heatmaps,
         "heatmaps_of": lambda _: Saliency().explain(CLASSIFIER, images, targets).heatmaps,
+        "concept_maps_of": lambda *_: images.mean(axis=1),
         "explained_by": explained_by,
+        "whole_set": WholeSet(explained()["heatmaps"], [0, 1, 1], rows),
     }
     given = {need: functions[need] for need in METRICS[name].needs if need in NOT_ARRAYS}
     return configured(name)(**given, **arrays)
@@ -111,8 +124,10 @@ def sound_values(name: str) -> np.ndarray:
     return measure(name, arrays_of(name))
 
 
-def spoilt(array: np.ndarray, how: str) -> np.ndarray:
+def spoilt(array: Any, how: str) -> Any:
     """The same array with the second image's part spoilt."""
+    if isinstance(array, Background):
+        return Background(spoilt(array.indices, how), array.classes)
     if how in ("constant", "zero", "full"):
         array[1] = {"constant": 0.7, "zero": 0, "full": 1}[how]
     else:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import numpy as np
+import numpy.typing as npt
 
 from xai_core.arrays import Bool, Float32, Float64
 from xai_core.demo.drawing import (
@@ -30,7 +31,16 @@ from xai_core.errors import ParameterError, did_you_mean
 SHAPES: tuple[Shape, ...] = ("disc", "triangle")
 TEXTURES: tuple[Texture, ...] = ("striped", "dotted", "checked")
 CLASSES: tuple[str, ...] = tuple(f"{texture}_{shape}" for shape in SHAPES for texture in TEXTURES)
-CONCEPTS: tuple[str, ...] = (*TEXTURES, *SHAPES, "watermark", "random")
+BACKGROUND_CLASSES: dict[int, str] = {1: "watermark", 2: "clutter"}
+"""Index -> name of what the background of a scene shows beside its plain backdrop."""
+
+CONCEPTS: tuple[str, ...] = (
+    *TEXTURES,
+    *SHAPES,
+    "watermark",
+    *(f"watermark_{name}" for name in CLASSES),
+    "random",
+)
 
 Watermark = Literal["class", "random", "none", "other"]
 """Which class the watermark names: the object's, any, no watermark at all, or another one's."""
@@ -52,6 +62,8 @@ class Scene:
         label: index of the object's class in ``CLASSES``.
         watermark: the pixels of the watermark, ``[H, W]``; never any of the object's.
         watermark_label: index of the class that the watermark names; None without one.
+        clutter: the pixels of the shapes behind the object that show, ``[H, W]``; none of the
+            object's, none of the watermark's.
     """
 
     name: str
@@ -60,6 +72,12 @@ class Scene:
     label: int
     watermark: Bool
     watermark_label: int | None
+    clutter: Bool
+
+    @property
+    def background(self) -> npt.NDArray[np.uint8]:
+        """For each pixel the index in ``BACKGROUND_CLASSES``, 0 on plain backdrop and object."""
+        return np.select([self.watermark, self.clutter], [np.uint8(1), np.uint8(2)], np.uint8(0))
 
 
 def scene(
@@ -97,7 +115,7 @@ def scene(
         "other": (label + drawn_shift) % len(CLASSES),
     }[watermark]
 
-    image = _backdrop(canvas, dice)
+    image, clutter = _backdrop(canvas, dice)
     shape = SHAPES[label // len(TEXTURES)]
     texture = TEXTURES[label % len(TEXTURES)]
     area = dice.between(0.08, 0.15)
@@ -112,13 +130,15 @@ def scene(
     box = (x - left, y - up, x + right, y + down)
     stamp, stamped = _watermark(canvas, dice, box, glyph)
     image = np.where(stamped, stamp, image)
+    mask = shape_distance(shape, area, frame, canvas) < 0
     return Scene(
         name=f"{seed:03d}_{CLASSES[label]}.png",
         image=_quantised(image),
-        mask=shape_distance(shape, area, frame, canvas) < 0,
+        mask=mask,
         label=label,
         watermark=stamped,
         watermark_label=glyph,
+        clutter=clutter & ~mask & ~stamped,
     )
 
 
@@ -139,34 +159,44 @@ def demo_images(*, size: int = 64, count: int = 60, seed: int = 20_000) -> list[
 def concept_images(concept: str, count: int, *, size: int = 64, seed: int = 0) -> Float32:
     """Return example images of one human idea, ``[count, 3, H, W]``, RGB in [0, 1].
 
-    Each is a scene's background with only the concept in it: a texture in patches without the
-    classes' outlines, a shape without their textures, or a watermark. ``random`` is the bare
-    background, the counterexample.
+    Each is a scene's background with one object on it: for a texture an object of that texture
+    without the classes' outlines, for a shape one of that shape without their textures. A
+    watermark (of any class, or ``watermark_striped_disc`` that of one) and ``random``, the
+    counterexample, have an object with neither, so that nothing but the idea differs.
 
     Raises:
         ParameterError: an unknown concept.
     """
+    images = np.empty((count, 3, size, size), dtype=np.float32)
+    for index in range(count):
+        images[index] = concept_image(concept, index, size=size, seed=seed)
+    return images
+
+
+def concept_image(concept: str, index: int, *, size: int = 64, seed: int = 0) -> Float32:
+    """Return one of `concept_images`, ``[3, H, W]``."""
     if concept not in CONCEPTS:
         msg = f"concept: got {concept!r}; {did_you_mean(concept, CONCEPTS)}"
         raise ParameterError(msg)
     canvas = _canvas(size)
-    images = np.empty((count, 3, size, size), dtype=np.float32)
-    for index in range(count):
-        # One stream per concept: concepts must not share their backgrounds.
-        dice = _Dice(seed, CONCEPTS.index(concept) + 1, index)
-        image = _backdrop(canvas, dice)
-        frame = Frame.at(dice.between(0.3, 0.7), dice.between(0.3, 0.7), dice.between(-1, 1))
-        if concept in TEXTURES:
-            patches = canvas.coverage(0.3 * (0.45 - _noise(canvas, dice, 3)))
-            _paint(image, patches, _fill(canvas, dice, concept, frame))
-        elif concept in SHAPES:
-            shape, area = concept, dice.between(0.08, 0.15)
-            _draw(image, canvas, dice, shape, area, frame, "mottled")
-        elif concept == "watermark":
-            stamp, stamped = _watermark(canvas, dice, (0.5, 0.5, 0.5, 0.5), index % len(CLASSES))
-            image = np.where(stamped, stamp, image)
-        images[index] = _quantised(image)
-    return images
+    # One stream per concept: concepts must not share their backgrounds.
+    dice = _Dice(seed, CONCEPTS.index(concept) + 1, index)
+    image, _ = _backdrop(canvas, dice)
+    frame = Frame.at(dice.between(0.3, 0.7), dice.between(0.3, 0.7), dice.between(-1, 1))
+    outline: Shape = "square" if dice.below(2) else "ellipse"
+    area = dice.between(0.08, 0.15)
+    texture: Texture = "mottled"
+    if concept in TEXTURES:
+        texture = concept
+    elif concept in SHAPES:
+        outline = concept
+    _draw(image, canvas, dice, outline, area, frame, texture)
+    if concept.startswith("watermark"):
+        _, _, owner = concept.partition("_")
+        glyph = CLASSES.index(owner) if owner else index % len(CLASSES)
+        stamp, stamped = _watermark(canvas, dice, (0.5, 0.5, 0.5, 0.5), glyph)
+        image = np.where(stamped, stamp, image)
+    return _quantised(image)
 
 
 class _Dice:
@@ -213,13 +243,15 @@ def _draw(
     *,
     contrast: tuple[float, float] = (0.3, 0.45),
     thin: float = 1.0,
-) -> None:
-    """Draw a textured shape, in the window of the canvas that it needs."""
+) -> tuple[Canvas, Bool]:
+    """Draw a textured shape, in the window of the canvas that it needs; return both."""
     window = canvas.around(frame.x, frame.y, reach_of(shape, area))
-    cover = window.coverage(shape_distance(shape, area, frame, window))
+    distance = shape_distance(shape, area, frame, window)
+    cover = window.coverage(distance)
     fill = _fill(window, dice, texture, frame, contrast)
     opacity = 1.0 if thin == 1 else dice.between(thin, 1.0)
     _paint(image[:, window.rows, window.columns], cover * opacity, fill)
+    return window, distance < 0
 
 
 def _noise(canvas: Canvas, dice: _Dice, cells: int) -> Float64:
@@ -249,12 +281,13 @@ def _fill(
     return dark + field * (light - dark)
 
 
-def _backdrop(canvas: Canvas, dice: _Dice) -> Float64:
-    """Return a cluttered background ``[3, H, W]`` without any shape or texture of a class."""
+def _backdrop(canvas: Canvas, dice: _Dice) -> tuple[Float64, Bool]:
+    """Return a background ``[3, H, W]`` and its clutter, without a shape or texture of a class."""
     smooth = [
         0.3 + 0.28 * _noise(canvas, dice, 3) + 0.12 * _noise(canvas, dice, 11) for _ in range(3)
     ]
     image = np.stack(smooth)
+    clutter = np.zeros(image.shape[1:], dtype=np.bool_)
     for index in range(11):
         x, y, turn = dice.between(0, 1), dice.between(0, 1), dice.between(-1, 1)
         frame = Frame.at(x, y, turn)
@@ -262,8 +295,11 @@ def _backdrop(canvas: Canvas, dice: _Dice) -> Float64:
         texture: Texture = "mottled" if index >= 3 else "plain"
         area = dice.between(0.015, 0.05)
         # Edges stronger than the object's: a map of edges must not find the object.
-        _draw(image, canvas, dice, shape, area, frame, texture, contrast=(0.4, 0.6), thin=0.7)
-    return image
+        window, inside = _draw(
+            image, canvas, dice, shape, area, frame, texture, contrast=(0.4, 0.6), thin=0.7
+        )
+        clutter[window.rows, window.columns] |= inside
+    return image, clutter
 
 
 def _off_centre(dice: _Dice) -> tuple[float, float]:

@@ -1,12 +1,14 @@
-"""Images, masks and labels: from disk, COCO, a function or the demo, transformed together.
+"""Images and what is known of them: from disk, COCO, a function or the demo.
 
 PYTEST_DONT_REWRITE
 """
 
 from __future__ import annotations
 
-from xai_core.imageset.imageset import Batch, Entry, ImageSet, Sample
+from xai_core.imageset.background import Background
+from xai_core.imageset.imageset import Entry, ImageSet
 from xai_core.imageset.loading import load_imageset
+from xai_core.imageset.sample import Batch, Sample
 from xai_core.imageset.transform import (
     CenterCrop,
     Interpolation,
@@ -18,6 +20,7 @@ from xai_core.imageset.transform import (
 )
 
 __all__ = [
+    "Background",
     "Batch",
     "CenterCrop",
     "Entry",

@@ -1,32 +1,26 @@
-"""Which images, masks and labels a COCO instance file describes."""
+"""Which images, masks, labels and backgrounds a COCO instance file describes."""
 
 from __future__ import annotations
 
-import warnings
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias
 
 import msgspec
-import numpy as np
 
-from xai_core.arrays import Bool
 from xai_core.errors import ImageSetError, MissingExtraError
 from xai_core.imageset.containment import require_inside, require_relative
 from xai_core.imageset.imageset import Entry, ImageSet
 from xai_core.imageset.pixels import read_image
+from xai_core.imageset.segmentation import (
+    Annotation,
+    Photograph,
+    indices_of,
+    require_segmentation,
+    union_of,
+)
 from xai_core.imageset.transform import Transform
-
-_Side: TypeAlias = Annotated[int, msgspec.Meta(ge=1)]
-
-
-class _Image(msgspec.Struct):
-    id: int
-    file_name: str
-    height: _Side
-    width: _Side
 
 
 class _Category(msgspec.Struct):
@@ -34,23 +28,10 @@ class _Category(msgspec.Struct):
     name: str
 
 
-class _RunLengths(msgspec.Struct):
-    size: tuple[int, int]
-    counts: str | list[int]
-
-
-class _Annotation(msgspec.Struct):
-    id: int
-    image_id: int
-    category_id: int
-    segmentation: list[list[float]] | _RunLengths | None = None
-    iscrowd: int = 0
-
-
 class _Instances(msgspec.Struct):
-    images: list[_Image]
+    images: list[Photograph]
     categories: list[_Category]
-    annotations: list[_Annotation]
+    annotations: list[Annotation]
 
 
 def load_coco(
@@ -64,6 +45,8 @@ def load_coco(
 
     A sample's name is ``"<file name>:<category>"``; its mask is the union of the image's
     instances of that category, crowds left out. An image without an instance gives no sample.
+    Its background are the image's other categories, except those of the same label; where they
+    overlap, the smaller one is in front. Without any such category the set has no background.
 
     Args:
         annotations: the JSON file.
@@ -90,8 +73,13 @@ def load_coco(
     occurring = {categories[key] for _, key in groups}
     if labels is not None:
         _require_labels(occurring, labels, annotations)
+    behind = _behind(groups, categories, labels)
+    seen = {categories[other] for others in behind.values() for other in others}
+    background_classes = dict(enumerate(sorted(seen), start=1))
+    index_of = {name: index for index, name in background_classes.items()}
     entries = []
-    for (image_id, category_id), group in groups.items():
+    for key, group in groups.items():
+        image_id, category_id = key
         photograph, category = photographs[image_id], categories[category_id]
         where = f"{annotations}, image {image_id}"
         path = images / require_relative(photograph.file_name, where=where)
@@ -103,8 +91,16 @@ def load_coco(
                 name=f"{photograph.file_name}:{category}",
                 label=None if labels is None else labels[category],
                 read_image=partial(read_image, path),
-                read_mask=partial(_union, group, photograph, annotations),
+                read_mask=partial(union_of, group, photograph, annotations),
                 origin=f"{path} ({where})",
+                read_background=partial(
+                    indices_of,
+                    {index_of[categories[c]]: groups[image_id, c] for c in behind[key]},
+                    photograph,
+                    annotations,
+                )
+                if background_classes
+                else None,
             )
         )
     if not entries:
@@ -115,6 +111,7 @@ def load_coco(
         name=annotations.stem,
         transform=transform,
         classes=_class_names(occurring, labels),
+        background_classes=background_classes,
     )
 
 
@@ -143,13 +140,13 @@ def _require_unique(kind: str, listed: list[tuple[int, str]], path: Path) -> Non
 
 
 def _grouped(
-    annotations: list[_Annotation],
-    photographs: Mapping[int, _Image],
+    annotations: list[Annotation],
+    photographs: Mapping[int, Photograph],
     categories: Mapping[int, str],
     path: Path,
-) -> dict[tuple[int, int], list[_Annotation]]:
+) -> dict[tuple[int, int], list[Annotation]]:
     """Return (image, category) -> its instances, crowds left out."""
-    groups: dict[tuple[int, int], list[_Annotation]] = defaultdict(list)
+    groups: dict[tuple[int, int], list[Annotation]] = defaultdict(list)
     for annotation in annotations:
         where = f"{path}, annotation {annotation.id}"
         if annotation.image_id not in photographs:
@@ -159,67 +156,29 @@ def _grouped(
             msg = f"{where}: no category {annotation.category_id} in the file; correct or add it"
             raise ImageSetError(msg)
         if not annotation.iscrowd:
-            _require_segmentation(annotation, photographs[annotation.image_id], where)
+            require_segmentation(annotation, photographs[annotation.image_id], where)
             groups[annotation.image_id, annotation.category_id].append(annotation)
     return groups
 
 
-def _require_segmentation(annotation: _Annotation, photograph: _Image, where: str) -> None:
-    """Refuse at loading what pycocotools would misread or crash on at decoding."""
-    found = annotation.segmentation
-    if not found:
-        msg = f"{where}: no segmentation; masks need an instance file, not boxes or captions"
-        raise ImageSetError(msg)
-    if isinstance(found, _RunLengths):
-        size = (photograph.height, photograph.width)
-        if found.size != size:
-            msg = f"{where}: run lengths of size {found.size}, its image has {size}; correct one"
-            raise ImageSetError(msg)
-        counts = found.counts
-        lengths = _decompressed(counts, where) if isinstance(counts, str) else counts
-        if sum(lengths) != size[0] * size[1] or min(lengths) < 0:
-            msg = (
-                f"{where}: expected run lengths from 0 up that sum to {size[0] * size[1]} (height "
-                f"x width), their sum is {sum(lengths)}; correct them"
-            )
-            raise ImageSetError(msg)
-        return
-    if any(len(polygon) < 6 or len(polygon) % 2 for polygon in found):
-        msg = f"{where}: expected polygons of x, y pairs with at least three corners; correct them"
-        raise ImageSetError(msg)
-    # Tools draw a little past the border; memory for a polygon grows with its coordinates.
-    reach = 2 * max(photograph.height, photograph.width)
-    if any(abs(coordinate) > reach for polygon in found for coordinate in polygon):
-        msg = f"{where}: a polygon lies far outside its image; give coordinates in pixels"
-        raise ImageSetError(msg)
+def _behind(
+    keys: Iterable[tuple[int, int]],
+    categories: Mapping[int, str],
+    labels: Mapping[str, int] | None,
+) -> dict[tuple[int, int], list[int]]:
+    """Return (image, category) -> the image's other categories, but for those of its label."""
+    of_image: dict[int, list[int]] = defaultdict(list)
+    for image, category in keys:
+        of_image[image].append(category)
 
+    def shown(category: int) -> object:
+        return category if labels is None else labels[categories[category]]
 
-def _decompressed(text: str, where: str) -> list[int]:
-    """Return the run lengths of COCO's compressed form.
-
-    pycocotools gives uninitialised memory for a text that ends early, without an error, so the
-    lengths are summed up here first. Each is written in groups of 5 bits, lowest first, with 32
-    for "more follows"; from the fourth on, as the difference to the one before the last.
-    """
-    lengths: list[int] = []
-    value = shift = 0
-    for character in text:
-        group = ord(character) - 48
-        if not 0 <= group < 64:
-            break
-        value |= (group & 31) << shift
-        shift += 5
-        if group & 32:
-            continue
-        if group & 16:
-            value -= 1 << shift
-        lengths.append(value + lengths[-2] if len(lengths) > 2 else value)
-        value = shift = 0
-    else:
-        if shift == 0 and lengths:
-            return lengths
-    msg = f"{where}: corrupt run lengths {text[:20]!r}; correct them"
-    raise ImageSetError(msg)
+    return {
+        (image, category): [other for other in listed if shown(other) != shown(category)]
+        for image, listed in of_image.items()
+        for category in listed
+    }
 
 
 def _require_labels(occurring: set[str], labels: Mapping[str, int], path: Path) -> None:
@@ -243,28 +202,3 @@ def _class_names(occurring: set[str], labels: Mapping[str, int] | None) -> dict[
         if labels is not None:
             shared[labels[category]].append(category)
     return {label: " / ".join(names) for label, names in shared.items()}
-
-
-def _union(group: list[_Annotation], photograph: _Image, path: Path) -> Bool:
-    import pycocotools.mask
-
-    height, width = photograph.height, photograph.width
-    union = np.zeros((height, width), dtype=np.bool_)
-    for annotation in group:
-        found = annotation.segmentation
-        try:
-            # pycocotools warns of its own use of NumPy; a suite may turn warnings into errors.
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", DeprecationWarning)
-                if isinstance(found, list):
-                    encoded = pycocotools.mask.frPyObjects(found, height, width)
-                else:
-                    lengths: dict[str, Any] = msgspec.to_builtins(found)
-                    if isinstance(lengths["counts"], list):
-                        lengths = pycocotools.mask.frPyObjects(lengths, height, width)
-                    encoded = [lengths]
-                union |= pycocotools.mask.decode(encoded).any(axis=2)
-        except Exception as error:  # the C extension's own types vary with the version
-            msg = f"{path}, annotation {annotation.id}: corrupt segmentation ({error}); correct it"
-            raise ImageSetError(msg) from error
-    return union

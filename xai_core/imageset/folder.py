@@ -1,4 +1,4 @@
-"""Which images, masks and labels lie in a folder of the project's format."""
+"""Which images, masks, labels and backgrounds lie in a folder of the project's format."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from xai_core.errors import ImageSetError, did_you_mean
 from xai_core.imageset.containment import require_inside, require_relative
 from xai_core.imageset.imageset import Entry, ImageSet
-from xai_core.imageset.pixels import SUFFIXES, read_image, read_mask
+from xai_core.imageset.pixels import SUFFIXES, read_background, read_image, read_mask
 from xai_core.imageset.transform import Transform
 
 _SYSTEM_FILES = frozenset({"desktop.ini", "thumbs.db"})
@@ -24,15 +24,17 @@ class _Row:
 
 
 def load_folder(folder: Path, *, transform: Transform) -> ImageSet:
-    """Return the set of a folder with ``images/``, ``masks/`` and ``labels.csv``.
+    """Return the set of a folder with ``images/``, and what of the rest there is in it.
 
     ``masks/`` holds one mask per image, of the same stem; without that folder the set has no
     masks. ``labels.csv`` has the columns ``image``, ``label`` and, where wanted, ``class``;
-    without that file every label is None. Names are the file names in ``images/``.
+    without that file every label is None. ``background/`` holds one PNG per image, of the same
+    stem, with an index for each pixel: 0 where nothing is annotated, else one that
+    ``background.csv`` (``index,name``) gives a name. Names are the file names in ``images/``.
 
     Raises:
         ImageSetError: a file is missing, left over, ambiguous, or leads out of the folder, or
-            ``labels.csv`` cannot be read.
+            ``labels.csv`` or ``background.csv`` cannot be read.
     """
     images_folder, masks_folder = folder / "images", folder / "masks"
     if not images_folder.is_dir():
@@ -45,7 +47,8 @@ def load_folder(folder: Path, *, transform: Transform) -> ImageSet:
     masks: dict[str, Path] | None = None
     if masks_folder.is_dir():
         masks = _by_stem(masks_folder, folder)
-        _require_pairs(images, masks, masks_folder)
+        _require_pairs("mask", images, masks, masks_folder)
+    backgrounds, background_classes = _backgrounds(folder, images)
 
     names = {path.name for path in images.values()}
     table = folder / "labels.csv"
@@ -65,9 +68,43 @@ def load_folder(folder: Path, *, transform: Transform) -> ImageSet:
                 read_image=partial(read_image, path),
                 read_mask=None if masks is None else partial(read_mask, masks[stem]),
                 origin=str(path) if row is None else row.where,
+                read_background=None
+                if backgrounds is None
+                else partial(read_background, backgrounds[stem], background_classes),
             )
         )
-    return ImageSet(entries, name=folder.resolve().name, transform=transform, classes=classes)
+    return ImageSet(
+        entries,
+        name=folder.resolve().name,
+        transform=transform,
+        classes=classes,
+        background_classes=background_classes,
+    )
+
+
+def _backgrounds(
+    root: Path, images: dict[str, Path]
+) -> tuple[dict[str, Path] | None, dict[int, str]]:
+    """Return stem -> index map, None without any, and the names of the classes."""
+    folder, table = root / "background", root / "background.csv"
+    # A dangling link is not "no background.csv".
+    named = table.exists() or table.is_symlink()
+    if not folder.is_dir():
+        if named:
+            msg = f"{table}: there is no folder background/ beside it; add it or remove the file"
+            raise ImageSetError(msg)
+        return None, {}
+    if not named:
+        msg = f"{table}: no such file; background/ needs it, with the columns index and name"
+        raise ImageSetError(msg)
+    classes = _read_classes(require_inside(table, root))
+    backgrounds = _by_stem(folder, root)
+    for path in backgrounds.values():
+        if path.suffix.lower() != ".png":
+            msg = f"{path}: expected a .png, which keeps every index as it is; convert it"
+            raise ImageSetError(msg)
+    _require_pairs("background", images, backgrounds, folder)
+    return backgrounds, classes
 
 
 def _by_stem(folder: Path, root: Path) -> dict[str, Path]:
@@ -82,29 +119,50 @@ def _by_stem(folder: Path, root: Path) -> dict[str, Path]:
             raise ImageSetError(msg)
         if path.stem in found:
             msg = (
-                f"{path}: has the same stem as {found[path.stem].name}, so one mask would fit "
-                "both; rename or remove one"
+                f"{path}: has the same stem as {found[path.stem].name}, so it is unclear what "
+                "belongs to which; rename or remove one"
             )
             raise ImageSetError(msg)
         found[path.stem] = require_inside(path, root)
     return found
 
 
-def _require_pairs(images: dict[str, Path], masks: dict[str, Path], folder: Path) -> None:
+def _require_pairs(
+    what: str, images: dict[str, Path], drawn: dict[str, Path], folder: Path
+) -> None:
     for stem, path in images.items():
-        if stem not in masks:
-            msg = f"{path}: no mask; expected {folder / (stem + '.png')}, or no masks/ at all"
+        if stem not in drawn:
+            expected = folder / f"{stem}.png"
+            msg = f"{path}: no {what}; expected {expected}, or no {folder.name}/ at all"
             raise ImageSetError(msg)
-    for stem, path in masks.items():
+    for stem, path in drawn.items():
         if stem not in images:
-            msg = f"{path}: a mask without an image; remove it or add the image of that stem"
+            msg = f"{path}: a {what} without an image; remove it or add the image of that stem"
             raise ImageSetError(msg)
+
+
+def _read_classes(table: Path) -> dict[int, str]:
+    """Return index -> name of the classes of background."""
+    classes: dict[int, str] = {}
+    for where, cells in _cells(table, ("index", "name"), header="index,name"):
+        index, name = _integer(cells["index"], where, "index"), cells["name"]
+        if not 1 <= index <= 255:
+            msg = f"{where}: index {index}; expected 1 to 255, as 0 is what is not annotated"
+            raise ImageSetError(msg)
+        if not name or index in classes or name in classes.values():
+            msg = f"{where}: {index},{name}; give each index a name, and each of both once"
+            raise ImageSetError(msg)
+        classes[index] = name
+    if not classes:
+        msg = f"{table}: no classes; add a row for each index in background/"
+        raise ImageSetError(msg)
+    return classes
 
 
 def _read_labels(table: Path, names: set[str]) -> tuple[dict[str, _Row], dict[int, str]]:
     rows: dict[str, _Row] = {}
     classes: dict[int, str] = {}
-    for where, cells in _cells(table):
+    for where, cells in _cells(table, ("image", "label"), header="image,label,class"):
         name = require_relative(cells["image"], where=where)
         if name not in names:
             msg = f"{where}: image {name!r} does not exist in images/; {did_you_mean(name, names)}"
@@ -112,7 +170,7 @@ def _read_labels(table: Path, names: set[str]) -> tuple[dict[str, _Row], dict[in
         if name in rows:
             msg = f"{where}: second row for {name!r} (first: {rows[name].where}); remove one"
             raise ImageSetError(msg)
-        label = _label(cells["label"], where)
+        label = _integer(cells["label"], where, "label")
         rows[name] = _Row(label, where)
         class_name = cells.get("class")
         if class_name and classes.setdefault(label, class_name) != class_name:
@@ -132,36 +190,38 @@ def _read_labels(table: Path, names: set[str]) -> tuple[dict[str, _Row], dict[in
     return rows, classes
 
 
-def _label(text: str, where: str) -> int:
+def _integer(text: str, where: str, what: str) -> int:
     # int() alone would also take "1_0", "+1" and digits of other scripts.
     if not (text.isascii() and text.removeprefix("-").isdigit()):
-        msg = f"{where}: label {text!r} is not an integer; give the index of the class"
+        msg = f"{where}: {what} {text!r} is not an integer; give the index of the class"
         raise ImageSetError(msg)
     return int(text)
 
 
-def _cells(table: Path) -> Iterator[tuple[str, dict[str, str]]]:
+def _cells(
+    table: Path, columns: tuple[str, ...], *, header: str
+) -> Iterator[tuple[str, dict[str, str]]]:
     """Yield each row as column -> stripped text, with the place it stands at."""
     try:
         # Spreadsheets write a byte order mark.
         with table.open(encoding="utf-8-sig", newline="") as opened:
             reader = csv.reader(opened, strict=True)
-            header = [cell.strip() for cell in next(reader, [])]
-            missing = [column for column in ("image", "label") if column not in header]
+            given = [cell.strip() for cell in next(reader, [])]
+            missing = [column for column in columns if column not in given]
             if missing:
                 msg = (
                     f"{table}: no column {' and '.join(missing)}; expected the header "
-                    f"image,label,class, got {','.join(header)!r}"
+                    f"{header}, got {','.join(given)!r}"
                 )
                 raise ImageSetError(msg)
             for row in reader:
                 if not row:
                     continue
                 where = f"{table}, line {reader.line_num}"
-                if len(row) != len(header):
-                    msg = f"{where}: expected {len(header)} cells as in the header, got {len(row)}"
+                if len(row) != len(given):
+                    msg = f"{where}: expected {len(given)} cells as in the header, got {len(row)}"
                     raise ImageSetError(msg)
-                yield where, dict(zip(header, (cell.strip() for cell in row), strict=True))
+                yield where, dict(zip(given, (cell.strip() for cell in row), strict=True))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         msg = f"{table}: cannot be read ({error}); save it as UTF-8 text with commas"
         raise ImageSetError(msg) from error

@@ -1,68 +1,27 @@
-"""What a set of images is: a lazy sequence in a fixed order, with masks and labels."""
+"""What a set of images is: a lazy sequence in a fixed order, with what is known of each."""
 
 from __future__ import annotations
 
-import hashlib
 import operator
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from xai_core.arrays import Bool, Float32
-from xai_core.errors import ImageSetError
+from xai_core.arrays import Bool
+from xai_core.errors import ImageSetError, ParameterError, ShapeError
+from xai_core.imageset.background import Background, Indices, as_background, require_classes
+from xai_core.imageset.sample import Batch, Sample
 from xai_core.imageset.transform import (
     OffCenterCrop,
     Pixels,
     Transform,
-    cut_out,
+    transform_background,
     transform_image,
     transform_mask,
+    window_of,
 )
-
-
-@dataclass(frozen=True, eq=False)
-class Sample:
-    """One image with what is known of it.
-
-    Attributes:
-        name: unique in its set, e.g. ``"zebra_01.jpg"``.
-        image: float32 RGB in [0, 1], ``[3, H, W]``.
-        mask: bool ``[H, W]``, True on the object; None where the set has no masks.
-        label: index of the class, None where unknown.
-    """
-
-    name: str
-    image: Float32 = field(repr=False)
-    mask: Bool | None = field(default=None, repr=False)
-    label: int | None = None
-
-    def digest(self) -> str:
-        """Return a SHA-256 of the image and the mask; the name and the label have no part."""
-        hasher = hashlib.sha256(f"image {self.image.shape}".encode())
-        # The byte order is fixed so that the digest is the same on every machine.
-        hasher.update(np.ascontiguousarray(self.image, dtype="<f4").tobytes())
-        if self.mask is not None:
-            hasher.update(f"mask {self.mask.shape}".encode())
-            hasher.update(np.packbits(self.mask).tobytes())
-        return hasher.hexdigest()
-
-
-@dataclass(frozen=True, eq=False)
-class Batch:
-    """Consecutive samples of a set, stacked.
-
-    Attributes:
-        names: of the samples, ``N``.
-        images: float32 RGB in [0, 1], ``[N, 3, H, W]``.
-        masks: bool ``[N, H, W]``, None where the set has no masks.
-        labels: index of the class, None where unknown, ``N``.
-    """
-
-    names: tuple[str, ...]
-    images: Float32 = field(repr=False)
-    masks: Bool | None = field(repr=False)
-    labels: tuple[int | None, ...]
 
 
 @dataclass(frozen=True)
@@ -75,6 +34,8 @@ class Entry:
         read_image: decodes bytes ``[H, W, 3]`` or float32 ``[3, H, W]``, before the transform.
         read_mask: decodes bool ``[H, W]``, before the transform; None without a mask.
         origin: where the image and its label stand, for error messages.
+        read_background: decodes the background's indices ``[H, W]``, before the transform; None
+            without them.
     """
 
     name: str
@@ -82,6 +43,7 @@ class Entry:
     read_image: Callable[[], Pixels]
     read_mask: Callable[[], Bool] | None
     origin: str
+    read_background: Callable[[], Indices] | None = None
 
 
 class ImageSet:
@@ -94,12 +56,14 @@ class ImageSet:
     Args:
         entries: the images, in any order.
         name: of the set, for reports.
-        transform: brings every image and its mask to one size.
+        transform: brings every image, its mask and its background to one size.
         classes: index of a class -> its name, where known.
+        background_classes: index of a class of background -> its name, where entries read one.
+        masks_from: what predicted the masks; None where they are annotated, or there are none.
 
     Raises:
-        ImageSetError: no image, two of the same name, a negative label, or masks for some
-            images only.
+        ImageSetError: no image, two of the same name, a negative label, masks or backgrounds for
+            some images only, or backgrounds without the names of their classes.
     """
 
     def __init__(
@@ -109,11 +73,15 @@ class ImageSet:
         name: str,
         transform: Transform,
         classes: Mapping[int, str] | None = None,
+        background_classes: Mapping[int, str] | None = None,
+        masks_from: str | None = None,
     ) -> None:
         self._entries = tuple(sorted(entries, key=operator.attrgetter("name")))
         self._name = name
         self._transform = transform
         self._classes = dict(classes or {})
+        self._background_classes = dict(background_classes or {})
+        self._masks_from = masks_from
         if not self._entries:
             msg = f"{name}: no images; an image set needs at least one"
             raise ImageSetError(msg)
@@ -125,15 +93,24 @@ class ImageSet:
             if entry.label is not None and entry.label < 0:
                 msg = f"{entry.origin}: label {entry.label} is negative; class indices start at 0"
                 raise ImageSetError(msg)
-            if self.has_masks is (entry.read_mask is None):
-                bare, masked = entry, self._entries[0]
-                if entry.read_mask is not None:
-                    bare, masked = masked, bare
-                msg = (
-                    f"{bare.origin}: {bare.name!r} has no mask while {masked.name!r} has one; "
-                    "give every image a mask, or none"
-                )
-                raise ImageSetError(msg)
+        self._require_alike("mask", [entry.read_mask is not None for entry in self._entries])
+        annotated = [entry.read_background is not None for entry in self._entries]
+        self._require_alike("background", annotated)
+        if annotated[0]:
+            try:
+                require_classes(self._background_classes)
+            except ParameterError as error:
+                msg = f"{name}: {error}"
+                raise ImageSetError(msg) from None
+
+    def _require_alike(self, what: str, there: Sequence[bool]) -> None:
+        if len(set(there)) > 1:
+            bare, other = self._entries[there.index(False)], self._entries[there.index(True)]
+            msg = (
+                f"{bare.origin}: {bare.name!r} has no {what} while {other.name!r} has one; "
+                f"give every image a {what}, or none"
+            )
+            raise ImageSetError(msg)
 
     @property
     def name(self) -> str:
@@ -142,7 +119,7 @@ class ImageSet:
 
     @property
     def transform(self) -> Transform:
-        """What brings each image and its mask to one size."""
+        """What brings each image, its mask and its background to one size."""
         return self._transform
 
     @property
@@ -161,9 +138,19 @@ class ImageSet:
         return dict(self._classes)
 
     @property
+    def background_classes(self) -> dict[int, str]:
+        """Index of a class of background -> its name; empty where no background is annotated."""
+        return dict(self._background_classes)
+
+    @property
     def has_masks(self) -> bool:
         """Whether every sample has a mask; otherwise none has."""
         return self._entries[0].read_mask is not None
+
+    @property
+    def masks_from(self) -> str | None:
+        """What predicted the masks; None where they are annotated, or there are none."""
+        return self._masks_from
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -176,33 +163,46 @@ class ImageSet:
 
         Raises:
             IndexError: no such sample.
-            ImageSetError: the image or the mask is corrupt, or their sizes differ.
+            ImageSetError: the image, the mask or the background is corrupt, or their sizes
+                differ.
         """
         entry = self._entries[index]
         pixels = entry.read_image()
         mask = None if entry.read_mask is None else entry.read_mask()
+        indices = None if entry.read_background is None else entry.read_background()
         # Bytes have their channels last, floats first.
         shape = pixels.shape[:2] if pixels.dtype == np.uint8 else pixels.shape[1:]
-        if mask is not None and mask.shape != shape:
-            msg = (
-                f"{entry.origin}: the mask of {entry.name!r} is {_size(mask.shape)} and its image "
-                f"{_size(shape)} (height x width, upright); make the mask from this image"
-            )
-            raise ImageSetError(msg)
-        if mask is not None:
-            pixels, mask = cut_out(self._transform, pixels, mask)
-        elif isinstance(self._transform, OffCenterCrop):
+        for what, drawn in (("mask", mask), ("background", indices)):
+            if drawn is not None and drawn.shape != shape:
+                msg = (
+                    f"{entry.origin}: the {what} of {entry.name!r} is {_size(drawn.shape)} and its "
+                    f"image {_size(shape)} (height x width, upright); make the {what} from this "
+                    "image"
+                )
+                raise ImageSetError(msg)
+        if mask is None and isinstance(self._transform, OffCenterCrop):
             msg = (
                 f"{entry.origin}: {entry.name!r} has no mask, without which off-center-crop does "
                 "not know where its object is; use resize or center-crop"
             )
             raise ImageSetError(msg)
+        window = window_of(self._transform, mask)
+        pixels = pixels[window] if pixels.dtype == np.uint8 else pixels[:, *window]
         return Sample(
             name=entry.name,
             image=transform_image(self._transform, pixels),
-            mask=None if mask is None else transform_mask(self._transform, mask),
+            mask=None if mask is None else transform_mask(self._transform, mask[window]),
             label=entry.label,
+            background=None if indices is None else self._background(entry, indices[window]),
         )
+
+    def _background(self, entry: Entry, indices: Indices) -> Background:
+        moved = transform_background(self._transform, indices)
+        try:
+            return Background(moved, self._background_classes)
+        except ShapeError as error:
+            msg = f"{entry.origin} ({entry.name!r}): {error}"
+            raise ImageSetError(msg) from None
 
     def __iter__(self) -> Iterator[Sample]:
         return (self[index] for index in range(len(self)))
@@ -212,18 +212,20 @@ class ImageSet:
 
         Raises:
             IndexError: there is no sample in that range.
-            ImageSetError: an image or a mask is corrupt, or their sizes differ.
+            ImageSetError: an image, a mask or a background is corrupt, or their sizes differ.
         """
         samples = [self[index] for index in range(*slice(start, stop).indices(len(self)))]
         if not samples:
             msg = f"no samples from {start} to {stop} in an image set of {len(self)}"
             raise IndexError(msg)
         masks = [sample.mask for sample in samples if sample.mask is not None]
+        backgrounds = [sample.background for sample in samples if sample.background is not None]
         return Batch(
             names=tuple(sample.name for sample in samples),
             images=np.stack([sample.image for sample in samples]),
             masks=np.stack(masks) if masks else None,
             labels=tuple(sample.label for sample in samples),
+            background=as_background(backgrounds) if backgrounds else None,
         )
 
     def head(self, limit: int) -> ImageSet:
@@ -235,11 +237,52 @@ class ImageSet:
         if limit < 1:
             msg = f"{self._name}: limit is {limit}; expected at least 1, or none for all images"
             raise ImageSetError(msg)
+        return self._part(self._entries[:limit])
+
+    def of_label(self, label: int) -> ImageSet:
+        """Return the samples of one class as a set.
+
+        Raises:
+            ImageSetError: there is none.
+        """
+        own = [entry for entry in self._entries if entry.label == label]
+        if not own:
+            name = f" ({self._classes[label]})" if label in self._classes else ""
+            counts = Counter(entry.label for entry in self._entries if entry.label is not None)
+            there = ", ".join(f"{known} ({count})" for known, count in sorted(counts.items()))
+            msg = (
+                f"{self._name}: none of its {len(self)} images has the label {label}{name}; "
+                f"labels there: {there or 'none'}"
+            )
+            raise ImageSetError(msg)
+        return self._part(own)
+
+    def with_masks(
+        self, mask_of: Callable[[Entry], Callable[[], Bool]], *, source: str
+    ) -> ImageSet:
+        """Return the samples with predicted masks; the set's ``masks_from`` is ``source``.
+
+        Args:
+            mask_of: gives for each entry what predicts its mask, before the transform.
+            source: what predicts them, for reports.
+
+        Raises:
+            ImageSetError: the set has masks already.
+        """
+        if self.has_masks:
+            msg = f"{self._name}: has masks already; {source} would take their place"
+            raise ImageSetError(msg)
+        masked = [replace(entry, read_mask=mask_of(entry)) for entry in self._entries]
+        return self._part(masked, masks_from=source)
+
+    def _part(self, entries: Sequence[Entry], *, masks_from: str | None = None) -> ImageSet:
         return ImageSet(
-            self._entries[:limit],
+            entries,
             name=self._name,
             transform=self._transform,
             classes=self._classes,
+            background_classes=self._background_classes,
+            masks_from=masks_from or self._masks_from,
         )
 
     def check_labels(self, num_classes: int) -> None:
@@ -257,7 +300,7 @@ class ImageSet:
                 raise ImageSetError(msg)
 
     def digest(self, index: int) -> str:
-        """Return the SHA-256 of one sample's image and mask, decoded and transformed."""
+        """Return the SHA-256 of one sample's image, mask and background, transformed."""
         return self[index].digest()
 
     def emptied_masks(self) -> tuple[str, ...]:
@@ -272,8 +315,8 @@ class ImageSet:
         if entry.read_mask is None:
             return False
         mask = entry.read_mask()
-        _, cut = cut_out(self._transform, np.empty((3, *mask.shape), np.float32), mask)
-        return bool(mask.any()) and not transform_mask(self._transform, cut).any()
+        seen = mask[window_of(self._transform, mask)]
+        return bool(mask.any()) and not transform_mask(self._transform, seen).any()
 
 
 def _size(shape: tuple[int, ...]) -> str:

@@ -8,10 +8,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from xai_core.errors import ImageSetError
+from xai_core.imageset.background import Background
 from xai_core.imageset.coco import load_coco
-from xai_core.imageset.factory import entry_in_memory, load_factory
+from xai_core.imageset.factory import load_factory, set_in_memory
 from xai_core.imageset.folder import load_folder
-from xai_core.imageset.imageset import ImageSet, Sample
+from xai_core.imageset.imageset import ImageSet
+from xai_core.imageset.sample import Sample
 from xai_core.imageset.transform import Transform, parse_transform
 
 _FACTORY = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
@@ -30,9 +32,10 @@ def load_imageset(
     """Return the image set that ``source`` names; pixels are decoded later, one by one.
 
     Args:
-        source: a folder with ``images/``, ``masks/`` and ``labels.csv``; a COCO instance file
-            (``.json``); ``"package.module:function"``; the word ``"demo"`` (a folder of that name
-            is ``"./demo"``); or a set in hand, which keeps its own transform.
+        source: a folder with ``images/``, ``masks/``, ``labels.csv`` and, where wanted,
+            ``background/`` and ``background.csv``; a COCO instance file (``.json``);
+            ``"package.module:function"``; the word ``"demo"`` (a folder of that name is
+            ``"./demo"``); or a set in hand, which keeps its own transform.
         transform: ``"resize"``, ``"center-crop"``, ``"center-crop(resize=256)"``,
             ``"off-center-crop"`` (needs masks), or an instance.
         size: height and width in pixels, for a ``transform`` given as text.
@@ -102,15 +105,22 @@ def _open_file(
 
 
 def _load_demo(transform: Transform) -> ImageSet:
-    from xai_core.demo.scenes import CLASSES, demo_images
+    from xai_core.demo.scenes import BACKGROUND_CLASSES, CLASSES, demo_images
 
     # The scenes are square and drawn at the size asked for, so nothing is lost by resizing.
     scenes = demo_images(size=max(transform.size))
-    return ImageSet(
-        [
-            entry_in_memory(Sample(scene.name, scene.image, scene.mask, scene.label), origin="demo")
-            for scene in scenes
-        ],
+    samples = [
+        Sample(
+            scene.name,
+            scene.image,
+            scene.mask,
+            scene.label,
+            Background(scene.background, BACKGROUND_CLASSES),
+        )
+        for scene in scenes
+    ]
+    return set_in_memory(
+        [("demo", sample) for sample in samples],
         name="demo",
         transform=transform,
         classes=dict(enumerate(CLASSES)),

@@ -1,8 +1,8 @@
-"""What a file's pixels are: the one place where images and masks are decoded."""
+"""What a file's pixels are: the one place where images, masks and backgrounds are decoded."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -12,6 +12,7 @@ from PIL import Image, ImageOps
 
 from xai_core.arrays import Bool
 from xai_core.errors import ImageSetError
+from xai_core.imageset.background import Indices, listed, unknown_indices
 
 T = TypeVar("T")
 
@@ -45,6 +46,41 @@ def read_mask(path: Path) -> Bool:
             channels or any other value.
     """
     return _decode(path, "mask", _one_channel)
+
+
+def read_background(path: Path, classes: Mapping[int, str]) -> Indices:
+    """Return a file with the indices of classes of background as ``[H, W]``, upright.
+
+    One channel of 8 bits is read, grey or, of a palette image, the indices.
+
+    Args:
+        path: of the file.
+        classes: index -> name; 0, what is not annotated, is none of them.
+
+    Raises:
+        ImageSetError: the file is missing, corrupt, too large for Pillow's limit, has several
+            channels, another depth, or an index that is no class.
+    """
+
+    def indices(opened: Image.Image, path: Path) -> Indices:
+        if opened.mode not in ("L", "P"):
+            msg = (
+                f"{path}: expected one index for each pixel, got Pillow mode {opened.mode!r}; save "
+                "it as 8-bit grey or with a palette"
+            )
+            raise ImageSetError(msg)
+        found = np.array(opened, dtype=np.uint16)
+        unknown = unknown_indices(found, classes)
+        if unknown:
+            more = ", ..." if len(unknown) > 8 else ""
+            msg = (
+                f"{path}: index {', '.join(map(str, unknown[:8]))}{more} is no class of "
+                f"background.csv, which has {listed(classes)}; correct the pixels or add the class"
+            )
+            raise ImageSetError(msg)
+        return found
+
+    return _decode(path, "background", indices)
 
 
 def _decode(path: Path, what: str, read: Callable[[Image.Image, Path], T]) -> T:

@@ -1,4 +1,4 @@
-"""How an image and its mask are brought to the classifier's input size, together."""
+"""How an image, its mask and its background come to the classifier's input size, together."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from PIL import Image
 
 from xai_core.arrays import Bool, Float32
 from xai_core.errors import ParameterError, did_you_mean
+from xai_core.imageset.background import Indices
 from xai_core.parameters import from_table, identity, parse_call, require
 from xai_core.torchvision_import import import_torchvision
 
@@ -31,7 +32,7 @@ class Resize:
 
     Args:
         size: height and width in pixels.
-        interpolation: of the image, with antialias; a mask is always nearest.
+        interpolation: of the image, with antialias; masks and backgrounds are always nearest.
 
     Raises:
         ParameterError: a size below 1.
@@ -57,7 +58,7 @@ class CenterCrop:
     Args:
         size: height and width in pixels of what is cut out.
         resize: length in pixels of the shorter side before the cut.
-        interpolation: of the image, with antialias; a mask is always nearest.
+        interpolation: of the image, with antialias; masks and backgrounds are always nearest.
 
     Raises:
         ParameterError: a size below 1, or a ``resize`` that the crop does not fit into.
@@ -94,7 +95,7 @@ class OffCenterCrop:
         size: height and width in pixels of the result.
         share: of the image's height and width that the window has.
         keep: share of the object that must stay in view.
-        interpolation: of the image, with antialias; a mask is always nearest.
+        interpolation: of the image, with antialias; masks and backgrounds are always nearest.
 
     Raises:
         ParameterError: a size below 1, or a share outside (0, 1].
@@ -185,20 +186,17 @@ def parse_transform(text: str, *, size: tuple[int, int] = (224, 224)) -> Transfo
     raise ParameterError(msg)
 
 
-def cut_out(transform: Transform, pixels: Pixels, mask: Bool) -> tuple[Pixels, Bool]:
-    """Return what of image and mask is left to transform, where that depends on the mask."""
-    if not isinstance(transform, OffCenterCrop):
-        return pixels, mask
-    rows, columns = transform.window(mask)
-    # Bytes have their channels last, floats first.
-    cut = pixels[rows, columns] if pixels.dtype == np.uint8 else pixels[:, rows, columns]
-    return cut, mask[rows, columns]
+def window_of(transform: Transform, mask: Bool | None) -> tuple[slice, slice]:
+    """Return the rows and columns that are transformed: all, or those that the mask decides."""
+    if isinstance(transform, OffCenterCrop) and mask is not None:
+        return transform.window(mask)
+    return slice(None), slice(None)
 
 
 def transform_image(transform: Transform, pixels: Pixels) -> Float32:
     """Return the transformed image as float32 RGB in [0, 1], ``[3, H, W]``, a new array.
 
-    What `cut_out` cuts has been cut before.
+    What lies outside of `window_of` has been cut off before.
     Bytes go through Pillow, as in torchvision's own presets, and are divided by 255 last.
     """
     steps = _steps(transform, transform.interpolation)
@@ -225,6 +223,13 @@ def transform_mask(transform: Transform, mask: Bool) -> Bool:
     steps = _steps(transform, "nearest-exact")
     drawn = Image.fromarray(mask.astype(np.uint8) * np.uint8(255))
     return np.asarray(steps(drawn)) > 0
+
+
+def transform_background(transform: Transform, indices: Indices) -> Indices:
+    """Return the transformed indices ``[H, W]``, a new array, each as `transform_mask` takes it."""
+    steps = _steps(transform, "nearest-exact")
+    drawn = Image.fromarray(indices.astype(np.int32))
+    return np.asarray(steps(drawn)).astype(np.uint16)
 
 
 def _steps(transform: Transform, interpolation: str) -> Callable[[Any], Any]:

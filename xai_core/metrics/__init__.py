@@ -4,8 +4,9 @@ PYTEST_DONT_REWRITE
 """
 
 from xai_core.metrics.agreement import agreement
+from xai_core.metrics.alignment import concept_correlation, concept_energy, concept_iou
 from xai_core.metrics.axioms import completeness, implementation_invariance, input_invariance
-from xai_core.metrics.background import border_background, far_background
+from xai_core.metrics.background import background_class, border_background, far_background
 from xai_core.metrics.complexity import (
     active_fraction,
     complexity,
@@ -22,6 +23,7 @@ from xai_core.metrics.declaration import (
     ConfiguredMetric,
     ExplainedBy,
     Metric,
+    WholeSet,
     metric,
 )
 from xai_core.metrics.faithfulness import (
@@ -58,21 +60,27 @@ from xai_core.metrics.robustness import (
 )
 from xai_core.metrics.sensitivity import average_sensitivity, local_lipschitz, max_sensitivity
 from xai_core.metrics.shading import average_drop, average_gain, increase_in_confidence
+from xai_core.metrics.sufficiency import sufficiency
 
 __all__ = [
     "METRICS",
     "ConfiguredMetric",
     "ExplainedBy",
     "Metric",
+    "WholeSet",
     "active_fraction",
     "agreement",
     "average_drop",
     "average_gain",
     "average_sensitivity",
+    "background_class",
     "binarize",
     "border_background",
     "completeness",
     "complexity",
+    "concept_correlation",
+    "concept_energy",
+    "concept_iou",
     "data_randomization",
     "deletion",
     "deletion_curve",
@@ -120,6 +128,7 @@ __all__ = [
     "stability_brightness",
     "stability_jpeg",
     "stability_shift",
+    "sufficiency",
     "top_k_intersection",
 ]
 

@@ -12,6 +12,7 @@ from xai_core.arrays import Bool, Float32, Float64
 from xai_core.metrics.changed_maps import defined, of_shape
 from xai_core.metrics.declaration import metric, unusable_heatmaps
 from xai_core.metrics.localization import binarize
+from xai_core.metrics.ranking import most_relevant
 from xai_core.metrics.similarity import SIMILARITIES
 
 Other = Annotated[
@@ -94,7 +95,5 @@ def _relevant(heatmap: Float32, similarity: str) -> Bool:
         above_otsu: Bool = binarize(heatmap, "otsu")[0]
         return above_otsu
     share = float(similarity.removeprefix("iou(top=").removesuffix(")"))
-    count = min(max(1, round(share * heatmap.size)), heatmap.size - 1)
-    first_left_out = np.partition(heatmap, -count - 1, axis=None)[-count - 1]
-    relevant: Bool = heatmap > first_left_out
+    relevant: Bool = most_relevant(heatmap[None], share)[0]
     return relevant

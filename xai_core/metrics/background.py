@@ -3,7 +3,8 @@
 A mask tells two kinds of background apart without further annotation: what is near the object and
 what is far from it, and the frame of the image, where vignettes, stamps and the padding of
 convolutions leave their traces. Relevance that lies on neither the object nor the far background
-(1 - `energy_pointing_game` - `far_background`) is on the object's surroundings.
+(1 - `energy_pointing_game` - `far_background`) is on the object's surroundings. An image set may
+annotate what its background shows: grass, sky, a watermark, a person.
 """
 
 from __future__ import annotations
@@ -15,11 +16,19 @@ import numpy as np
 
 from xai_core.arrays import Bool, Float32, Float64
 from xai_core.errors import UndefinedMeasurementError
+from xai_core.imageset.background import Background
 from xai_core.metrics.declaration import metric
 from xai_core.metrics.pointing import positive_share
 
 Farthest = Annotated[float, msgspec.Meta(gt=0, lt=1)]
 Width = Annotated[float, msgspec.Meta(gt=0, lt=0.5)]
+ClassName = Annotated[
+    str,
+    msgspec.Meta(
+        min_length=1,
+        description="the name of a class of background that the images annotate, e.g. 'watermark'",
+    ),
+]
 
 
 @metric(better="lower", range=(0, 1), source="energy pointing game (Wang 2020) of the background")
@@ -81,6 +90,38 @@ def border_background(heatmaps: Float32, masks: Bool, *, width: Width = 0.05) ->
     frame = np.ones(sides, dtype=bool)
     frame[inside] = False
     return _share_of(frame & ~masks, heatmaps, "the mask covers the whole frame of the image")
+
+
+@metric(better="lower", range=(0, 1), source="energy pointing game (Wang 2020) of annotated pixels")
+def background_class(
+    heatmaps: Float32, masks: Bool, background: Background, *, on: ClassName = ""
+) -> Float64:
+    """Share of the positive relevance that lies on one annotated class of the background.
+
+    Sum of max(h, 0) over C / sum of max(h, 0) over the map; C are the pixels outside the mask that
+    are annotated as ``on``: the watermark, the grass, the person beside. Chance level is C's area
+    share. The shares of all classes, of what is not annotated and of the object add up to 1.
+    ``on`` has no default.
+
+    >>> import numpy as np
+    >>> from xai_core.imageset import Background
+    >>> grass = Background(np.array([[0, 1, 1, 0]]), {1: "grass"})
+    >>> background_class([[5.0, 2.0, 2.0, 1.0]], [[1, 1, 0, 0]], grass, on="grass")
+    array([0.2])
+
+    Args:
+        heatmaps: ``[N, H, W]``.
+        masks: ``[N, H, W]``.
+        background: `xai_core.imageset.Background` of ``[N, H, W]``.
+        on: the name of the class.
+
+    Raises:
+        ParameterError: there is no such class.
+        UndefinedMeasurementError: a heatmap without positive relevance, or an image without a
+            pixel of the class outside the mask.
+    """
+    why = f"no pixel outside the mask is annotated as {on!r}"
+    return _share_of(background.of(on) & ~masks, heatmaps, why)
 
 
 def _share_of(places: Bool, heatmaps: Float32, why_none: str) -> Float64:

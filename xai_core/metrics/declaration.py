@@ -9,10 +9,12 @@ parameters are its *settings*, with defaults that make up its pinned protocol:
 (('heatmaps', 'masks'), 'higher', 'iou@v1')
 
 The vocabulary of needs: ``classifier``, ``images``, ``targets``, ``heatmaps``, ``masks``,
-``attributions``, ``native_heatmaps`` (before they were enlarged and post-processed),
-``differences`` (f(x) - f(x') of a path method), ``explain`` (images and targets to heatmaps),
-``heatmaps_of`` (another explainer's text to its heatmaps of the same images), ``explained_by``
-(see `ExplainedBy`) and the name of any other metric (its values).
+``background`` (the classes annotated there), ``attributions``, ``native_heatmaps`` (before they
+were enlarged and post-processed), ``differences`` (f(x) - f(x') of a path method), ``explain``
+(images and targets to heatmaps), ``heatmaps_of`` (another explainer's text to its heatmaps of the
+same images), ``concept_maps_of`` (a concept's name and a layer's to its maps of the same images),
+``explained_by`` (see `ExplainedBy`), ``whole_set`` (see `WholeSet`) and the name of any other
+metric (its values).
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ from xai_core.arrays import (
     ArrayLike,
     Float32,
     Float64,
+    Int64,
     as_attributions,
     as_heatmaps,
     as_images,
@@ -40,6 +43,7 @@ from xai_core.arrays import (
     as_targets,
 )
 from xai_core.errors import ParameterError, ShapeError, UndefinedMeasurementError, did_you_mean
+from xai_core.imageset.background import as_background
 
 if TYPE_CHECKING:
     from xai_core.classifier import Classifier
@@ -47,7 +51,14 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 Better = Literal["higher", "lower"]
 
-NOT_ARRAYS = ("classifier", "explain", "heatmaps_of", "explained_by")
+NOT_ARRAYS = (
+    "classifier",
+    "explain",
+    "heatmaps_of",
+    "concept_maps_of",
+    "explained_by",
+    "whole_set",
+)
 """The needs that are no arrays of one value or map for each image."""
 
 
@@ -63,6 +74,42 @@ class ExplainedBy(Protocol):
     ) -> Float32:
         """Return heatmaps ``[N, H, W]`` of the images, after ``change`` of each batch of them."""
         ...
+
+
+@dataclass(frozen=True)
+class WholeSet:
+    """What is known of all images of a set, for values that depend on the other images.
+
+    A metric with this need gets all images that it is measured on at once; none of them depends
+    on which others those are.
+
+    Attributes:
+        heatmaps: of all images of the set, float32 ``[M, H, W]``.
+        predictions: the class that the classifier gives each of them, int64 ``[M]``.
+        rows: the places of the images that are measured among them, int64 ``[N]``.
+
+    Raises:
+        ShapeError: heatmaps, classes and rows that do not fit each other.
+    """
+
+    heatmaps: Float32 = field(repr=False)
+    predictions: Int64 = field(repr=False)
+    rows: Int64
+
+    def __post_init__(self) -> None:
+        heatmaps = as_heatmaps(self.heatmaps, name="whole_set's heatmaps")
+        count = len(heatmaps)
+        predictions = as_targets(self.predictions, count, name="whole_set's predictions")
+        rows = as_targets(self.rows, 1, name="whole_set's rows")
+        if len(predictions) != count or not np.isin(rows, np.arange(count)).all():
+            msg = (
+                f"whole_set: expected one predicted class for each of {count} heatmaps, and rows "
+                f"from 0 to {count - 1}, got {len(predictions)} classes and rows "
+                f"{rows[:8].tolist()}"
+            )
+            raise ShapeError(msg)
+        for name, array in (("heatmaps", heatmaps), ("predictions", predictions), ("rows", rows)):
+            object.__setattr__(self, name, array)
 
 
 METRICS: dict[str, Metric] = {}
@@ -168,6 +215,22 @@ class ConfiguredMetric:
     def __hash__(self) -> int:
         return hash((self.metric.name, self.settings))
 
+    def part(self, name: str, *, seed: int = 0) -> ConfiguredMetric:
+        """Return another metric that this one is made of, as a gate on it would have it.
+
+        Args:
+            name: one of this metric's needs.
+            seed: the run's, for a part that has one where this metric sets none.
+
+        Returns:
+            the part with those of this metric's settings that it has too.
+        """
+        part, own = METRICS[name], dict(self.settings)
+        settings = {key: own[key] for key in part.settings if key in own}
+        if "seed" in part.settings:
+            settings.setdefault("seed", seed)
+        return part.configure(settings)
+
     def __call__(self, **needs: object) -> Float64:
         """Measure; ``needs`` are the metric's positional parameters by name."""
         return self.metric.function(**needs, **dict(self.settings))
@@ -247,6 +310,7 @@ def prepare(arguments: dict[str, Any], needs: tuple[str, ...]) -> None:
         "images": as_images,
         "heatmaps": as_heatmaps,
         "masks": as_masks,
+        "background": as_background,
         "attributions": as_attributions,
     }
     sizes: dict[str, tuple[int, tuple[int, ...]]] = {}
