@@ -21,6 +21,14 @@ from pathlib import Path
 
 import numpy as np
 from rich.console import Console
+from study_concepts import NOTES as CONCEPT_NOTES
+from study_concepts import (
+    ConceptLine,
+    concept_json,
+    concept_lines,
+    concept_markdown,
+    concept_table,
+)
 from study_figures import Panel, draw, file_name, require_matplotlib
 from study_rows import EXPLAINERS, MODELS, Row, rows
 from study_table import CHAIN, PLAIN, Block, Cell, Column, StudyTable
@@ -39,6 +47,7 @@ from xai_core import (
 )
 from xai_core.arrays import Bool, Float32
 from xai_core.classifier import weights_by_model
+from xai_core.concepts import FeatureStore, load_concepts
 from xai_core.errors import did_you_mean
 from xai_core.imageset import Entry, Resize
 from xai_core.postprocess import Clahe, Gaussian, PostProcess
@@ -107,11 +116,41 @@ def run(chosen: argparse.Namespace, *, log: Console) -> None:
             seconds = time.perf_counter() - started
             log.print(f"{subject.title}, {name}: measured in {seconds:.0f} s")
     table = _table(chosen, subjects, lines, found)
-    Console(highlight=False).print(table.for_terminal())
-    _write(table, chosen.out)
+    titles = [subject.title for subject in subjects]
+    lines_of_concepts = _concepts(chosen, subjects, log)
+    console = Console(highlight=False)
+    console.print(table.for_terminal())
+    if lines_of_concepts:
+        console.print("", concept_table(lines_of_concepts, titles), *CONCEPT_NOTES, sep="\n")
+    _write(table, lines_of_concepts, titles, chosen.out)
     for variant in variants if chosen.figures else ():
         _draw(subjects, explainers, variant, variants[variant], chosen)
     log.print(f"written to {chosen.out}")
+
+
+def _concepts(
+    chosen: argparse.Namespace, subjects: Sequence[Subject], log: Console
+) -> list[ConceptLine]:
+    """Return the lines of TCAV; none where no concepts were given.
+
+    The class's images are all of the set, whatever --limit and --images say of the heatmaps: TCAV
+    takes one gradient an image, and its intervals need them.
+    """
+    if chosen.concepts is None:
+        return []
+    started = time.perf_counter()
+    classifiers = [subject.evaluation.classifier for subject in subjects]
+    found = concept_lines(
+        [FeatureStore(classifier) for classifier in classifiers],
+        [load_imageset(chosen.data, size=classifier.size) for classifier in classifiers],
+        [load_concepts(chosen.concepts, size=classifier.size) for classifier in classifiers],
+        labels=chosen.classes,
+        concepts=chosen.ask,
+        layer=chosen.layer,
+        seed=chosen.seed,
+    )
+    log.print(f"TCAV: {len(found)} lines in {time.perf_counter() - started:.0f} s")
+    return found
 
 
 def only(images: ImageSet, names: Sequence[str]) -> ImageSet:
@@ -230,14 +269,23 @@ def _notes(chosen: argparse.Namespace) -> tuple[str, ...]:
         f"{'copy' if chosen.samples == 1 else 'copies'} of each image, each explained in full: "
         f"for IG {chosen.samples} x {chosen.steps} more gradients an image. "
         "--samples 5 is the metric's own default.",
-        "TCAV, the study's third method, is not in this table yet.",
+        "TCAV, the study's third method, has a table of its own below."
+        if chosen.concepts
+        else "TCAV, the study's third method: --concepts FOLDER.",
     )
 
 
-def _write(table: StudyTable, out: Path) -> None:
+def _write(
+    table: StudyTable, concepts: Sequence[ConceptLine], titles: Sequence[str], out: Path
+) -> None:
     out.mkdir(parents=True, exist_ok=True)
-    (out / "table.md").write_text(table.as_markdown(), encoding="utf-8")
-    text = json.dumps(table.as_json(), indent=1, ensure_ascii=False, allow_nan=False)
+    markdown, found = table.as_markdown(), table.as_json()
+    if concepts:
+        notes = "".join(f"- {note}\n" for note in CONCEPT_NOTES)
+        markdown += f"\n## TCAV\n\n{concept_markdown(concepts, titles)}\n{notes}"
+        found["tcav"] = concept_json(concepts)
+    (out / "table.md").write_text(markdown, encoding="utf-8")
+    text = json.dumps(found, indent=1, ensure_ascii=False, allow_nan=False)
     (out / "table.json").write_text(text + "\n", encoding="utf-8")
 
 
@@ -302,6 +350,22 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--limit", type=int, default=10, help=f"images, the first {_SHOWN}")
     parser.add_argument("--images", nargs="+", metavar="NAME", help="only these images")
+    parser.add_argument(
+        "--concepts",
+        metavar="FOLDER",
+        help="one folder of images for each concept and one called 'random', or 'demo', for TCAV",
+    )
+    parser.add_argument(
+        "--classes",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="classes that TCAV asks about (default: the one with the most images)",
+    )
+    parser.add_argument(
+        "--ask", nargs="+", default=[], metavar="CONCEPT", help="concepts (default: all)"
+    )
+    parser.add_argument("--layer", metavar="NAME", help="of TCAV (default: the last with space)")
     parser.add_argument("--raw", action="store_true", help="the maps without post-processing too")
     parser.add_argument("--steps", type=int, default=50, help=f"gradients of IG {_SHOWN}")
     parser.add_argument(

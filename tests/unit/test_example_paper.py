@@ -24,7 +24,7 @@ pytest.importorskip("matplotlib")
 PAPER = Path(__file__).parents[2] / "examples" / "paper"
 STEPS = 5
 COMMAND = ["--data", "demo", "--models", "demo", "demo-shortcut", "--steps", str(STEPS)]
-MODULES = ("study", "study_rows", "study_table", "study_figures")
+MODULES = ("study", "study_concepts", "study_rows", "study_table", "study_figures")
 
 
 @pytest.fixture(scope="module")
