@@ -10,6 +10,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
+import xai_core.loaded  # noqa: F401 - it notes the time, before anything else is loaded
+
 if TYPE_CHECKING:
     from xai_core.classifier import Classifier, TorchClassifier, load_classifier
     from xai_core.errors import XaiError

@@ -38,6 +38,10 @@ class ConceptError(XaiError):
     """Concept images are missing, too few, or cannot be asked of this classifier."""
 
 
+class CacheError(XaiError):
+    """The folder of a cache cannot be made, read or written to."""
+
+
 class ParameterError(XaiError):
     """An explainer, metric or post-processing step got a parameter it cannot take."""
 

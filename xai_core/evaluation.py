@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property, partial
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, TypeVar
 
 import numpy as np
 import torch
 
 from xai_core.arrays import Float32, Float64, Int64, as_numpy
+from xai_core.cache import DiskCache
+from xai_core.cache.entries import (
+    VALUES,
+    Form,
+    ImageExplanation,
+    Value,
+    explanations_of,
+    probabilities_of,
+)
+from xai_core.cache.kept import KeptResults
+from xai_core.cache.keys import Keys, Subject, is_kept
 from xai_core.classifier import Classifier
+from xai_core.decoding import Decoding
 from xai_core.errors import UndefinedMeasurementError, XaiError
 from xai_core.explainers import Complete, Explainer, Explanation, null_maps, parse_explainer
 from xai_core.imageset import Batch, ImageSet
@@ -23,7 +35,11 @@ from xai_core.postprocess import PostProcess, apply
 from xai_core.progress import Progress, Silent
 from xai_core.statistics import exact_mean
 
-_MOST_DECODED_BYTES = 2**30  # larger sets are decoded anew for every pass
+T = TypeVar("T")
+
+Computed: TypeAlias = Iterator[tuple[Int64, Sequence[T]]]
+"""Rows of images, and one result for each."""
+
 _AT_ONCE = {"explained_by", "whole_set"}
 """The needs of metrics that get all images of the set in one call."""
 
@@ -122,11 +138,15 @@ class Cost:
         forwards: images scored without gradients.
         gradients: images whose gradient was taken.
         seconds: of wall time.
+        looked_up: results of single images that were looked for in the cache.
+        found: those of them that were there, and so took no pass.
     """
 
     forwards: int = 0
     gradients: int = 0
     seconds: float = 0.0
+    looked_up: int = 0
+    found: int = 0
 
 
 class Evaluation:
@@ -144,6 +164,9 @@ class Evaluation:
         concept_source: gives the maps of a concept, ``(classifier, concept, layer, images)`` to
             float32 ``[N, H, W]``, such as `xai_core.concepts.map_fitting.ConceptMaps`; only
             metrics of concepts need it.
+        cache: results of earlier runs; what an image, the classifier and a method settle is looked
+            up there before it is computed, and kept there afterwards: class probabilities, raw
+            explanations, and the values of the metrics that `xai_core.cache.keys.is_kept` names.
 
     Attributes:
         costs: stage and name (of a method or a metric, null maps counted in) -> what it took so
@@ -161,6 +184,7 @@ class Evaluation:
         seed: int = 0,
         progress: Progress | None = None,
         concept_source: ConceptSource | None = None,
+        cache: DiskCache | None = None,
     ) -> None:
         self.classifier = classifier
         self.images = images
@@ -171,11 +195,10 @@ class Evaluation:
         self._explanations: dict[str, Explanation] = {}
         self._measurements: dict[tuple[str, ConfiguredMetric], Measurement] = {}
         self._differences: dict[str, dict[int, float]] = {}
-        self._decoded: dict[int, Batch] = {}
+        self._decoding = Decoding(images, classifier.batch_size(*classifier.size))
+        self._kept = None if cache is None else KeptResults(cache, classifier)
         self.costs: dict[tuple[Stage, str], Cost] = {}
         self._charged = Cost()
-        height, width = images.transform.size
-        self._keeps_decoded = len(images) * 3 * height * width * 4 <= _MOST_DECODED_BYTES
         for name, label in zip(images.names, images.labels, strict=True):
             if label is not None and label >= classifier.num_classes:
                 msg = (
@@ -192,12 +215,16 @@ class Evaluation:
     @cached_property
     def probabilities(self) -> Float32:
         """Softmax probabilities of the images, float32 ``[N, K]``."""
-        with self._charge("classify", self.images.name):
-            parts = [
-                self.classifier.scores(torch.from_numpy(batch.images)).cpu().numpy()
-                for _, batch in self._batches(f"classifying {self.images.name}")
-            ]
-        return np.concatenate(parts)
+
+        def classify(rows: Int64) -> Computed[Float32]:
+            for chunk, batch in self._batches(f"classifying {self.images.name}", rows):
+                scores = self.classifier.scores(torch.from_numpy(batch.images))
+                yield chunk, list(scores.cpu().numpy())
+
+        with self._charge("classify", self.images.name) as cost:
+            form = probabilities_of(self.classifier.num_classes)
+            found = self._through_cache(cost, self._keys_of_probabilities, form, classify)
+        return np.stack(found)
 
     @cached_property
     def targets(self) -> Int64:
@@ -230,9 +257,9 @@ class Evaluation:
                 heatmaps = apply(plain.heatmaps, method.postprocess)
                 explanation = Explanation(heatmaps, plain.attributions, plain.native)
             else:
-                targets = self.targets
-                with self._charge("explain", method.name):
-                    explanation = self._explain_all(method, targets)
+                _ = self.targets  # charged where they belong
+                with self._charge("explain", method.name) as cost:
+                    explanation = self._explain_all(method, cost)
             self._explanations[method.identity] = explanation
         return self._explanations[method.identity]
 
@@ -256,7 +283,7 @@ class Evaluation:
         if key not in self._concept_maps:
             parts = []
             with self._charge("explain", f"concept {concept}"):
-                for _, batch in self._batches(f"mapping the concept {concept}"):
+                for _, batch in self._batches(f"mapping the concept {concept}", self._rows):
                     found = self._concept_source(self.classifier, *key, batch.images)
                     expected = (len(batch.names), *batch.images.shape[-2:])
                     if found.shape != expected:
@@ -296,63 +323,129 @@ class Evaluation:
             self._measurements[key] = self._measure_all(method, metric, null=null)
         return self._measurements[key]
 
-    def _explain_all(self, method: Method, targets: Int64) -> Explanation:
-        explained: list[Explanation] = []
-        for start, batch in self._batches(f"explaining with {method.name}"):
-            classes = targets[start : start + len(batch.names)]
-            found = method.explainer.explain(self.classifier, batch.images, classes)
-            expected = (len(batch.names), *batch.images.shape[-2:])
-            if found.heatmaps.shape != expected:
-                msg = (
-                    f"{method.name} gave heatmaps of shape {found.heatmaps.shape} for "
-                    f"{batch.names[0]!r} and others, expected {expected}"
-                )
-                raise XaiError(msg)
-            explained.append(found)
+    def _through_cache(
+        self,
+        cost: Cost,
+        make_keys: Callable[[Keys], list[bytes]],
+        form: Form[T],
+        compute: Callable[[Int64], Computed[T]],
+    ) -> list[T]:
+        """Return the results of all images: those that are kept, and the others computed."""
+        keys = self._kept.keys(make_keys) if self._kept else []
+        found: dict[int, T] = {}
+        if self._kept and keys:
+            found = self._kept.find(keys, form)
+            cost.looked_up += len(keys)
+            cost.found += len(found)
+        missing = self._rows[[row not in found for row in range(len(self.images))]]
+        for chunk, results in compute(missing) if len(missing) else ():
+            new = dict(zip(chunk.tolist(), results, strict=True))
+            found |= new
+            if self._kept and keys:
+                self._kept.keep({keys[row]: result for row, result in new.items()}, form)
+        return [found[row] for row in range(len(self.images))]
 
-        def joined(parts: list[Float32 | None]) -> Float32 | None:
-            there = [part for part in parts if part is not None]
-            return np.concatenate(there) if there else None
+    def _keys_of_probabilities(self, keys: Keys) -> list[bytes]:
+        return keys.probabilities(self._decoding.digests)
 
+    def _keys_of_explanations(self, method: Method, keys: Keys) -> list[bytes]:
+        return keys.explanations(
+            method.identity, method.explainer, self._decoding.digests, self.targets.tolist()
+        )
+
+    def _keys_of_values(
+        self, method: Method, metric: ConfiguredMetric, null: str | None, keys: Keys
+    ) -> list[bytes]:
+        if not is_kept(metric.metric):
+            return []
+        of_method = null in (None, "inverted")
+        subject = Subject(
+            identity=method.identity if of_method else "",
+            parts=(method.explainer, *method.postprocess) if of_method else (),
+            null=null or "",
+        )
+        digests, targets = self._decoding.digests, self.targets.tolist()
+        return keys.values(metric, subject, self.seed, digests, targets)
+
+    def _explain_all(self, method: Method, cost: Cost) -> Explanation:
+        def explain(rows: Int64) -> Computed[ImageExplanation]:
+            for chunk, batch in self._batches(f"explaining with {method.name}", rows):
+                found = method.explainer.explain(self.classifier, batch.images, self.targets[chunk])
+                expected = (len(batch.names), *batch.images.shape[-2:])
+                if found.heatmaps.shape != expected:
+                    msg = (
+                        f"{method.name} gave heatmaps of shape {found.heatmaps.shape} for "
+                        f"{batch.names[0]!r} and others, expected {expected}"
+                    )
+                    raise XaiError(msg)
+                nothing = [None] * len(chunk)
+                attributions = nothing if found.attributions is None else found.attributions
+                native = nothing if found.native is None else found.native
+                columns = (found.heatmaps, attributions, native)
+                yield chunk, [ImageExplanation(*row) for row in zip(*columns, strict=True)]
+
+        def joined(maps: Iterable[Float32 | None]) -> Float32 | None:
+            there = [one for one in maps if one is not None]
+            return np.stack(there) if there else None
+
+        keys = partial(self._keys_of_explanations, method)
+        form = explanations_of(self.images.transform.size)
+        found = self._through_cache(cost, keys, form, explain)
         return Explanation(
-            np.concatenate([one.heatmaps for one in explained]),
-            joined([one.attributions for one in explained]),
-            joined([one.native for one in explained]),
+            np.stack([one.heatmap for one in found]),
+            joined(one.attributions for one in found),
+            joined(one.native for one in found),
         )
 
     def _measure_all(
         self, method: Method, metric: ConfiguredMetric, null: str | None
     ) -> Measurement:
-        values = np.full(len(self.images), np.nan)
-        undefined: dict[int, str] = {}
+        without: dict[int, str] = {}
         for need in metric.metric.needs:
             if need in METRICS:  # a metric of other metrics' values
                 part = metric.part(need, seed=self.seed)
                 if null is None:
-                    undefined |= self.measure(method, part).undefined
+                    without |= self.measure(method, part).undefined
                 else:
-                    undefined |= self.measure_null(null, method, part).undefined
+                    without |= self.measure_null(null, method, part).undefined
         subject = null or method.name
-        with self._charge("measure", metric.metric.name):
-            for start, batch in self._measured_batches(metric, subject):
-                rows = np.arange(start, start + len(batch.names))
-                rows = rows[[row not in undefined for row in rows]]
-                inputs = partial(self._inputs, method, metric, null, batch, start)
-                values[rows], reasons = measure_rows(metric, inputs, rows)
-                undefined |= reasons
-        made_by = method if null is None else None
-        return Measurement(metric, subject, self.images.names, values, undefined, made_by)
+
+        def measure(rows: Int64) -> Computed[Value]:
+            for chunk, batch in self._measured_batches(metric, subject, rows):
+                defined = chunk[[row not in without for row in chunk.tolist()]]
+                inputs = partial(self._inputs, method, metric, null, batch, chunk)
+                values, undefined = measure_rows(metric, inputs, defined)
+                numbers = dict(zip(defined.tolist(), values.tolist(), strict=True))
+                reasons = without | undefined
+                yield (
+                    chunk,
+                    [Value(numbers.get(row, np.nan), reasons.get(row)) for row in chunk.tolist()],
+                )
+
+        with self._charge("measure", metric.metric.name) as cost:
+            keys = partial(self._keys_of_values, method, metric, null)
+            found = self._through_cache(cost, keys, VALUES, measure)
+        return Measurement(
+            metric=metric,
+            method=subject,
+            names=self.images.names,
+            values=np.array([one.number for one in found], dtype=np.float64),
+            undefined={
+                row: one.undefined for row, one in enumerate(found) if one.undefined is not None
+            },
+            made_by=method if null is None else None,
+        )
 
     def _measured_batches(
-        self, metric: ConfiguredMetric, subject: str
-    ) -> Iterable[tuple[int, Batch]]:
+        self, metric: ConfiguredMetric, subject: str, rows: Int64
+    ) -> Iterable[tuple[Int64, Batch]]:
         """Return the batches that a metric is measured in; those of `_AT_ONCE` in a single one."""
         if not _AT_ONCE & set(metric.metric.needs):
-            return self._batches(f"measuring {metric.metric.name} of {subject}")
+            return self._batches(f"measuring {metric.metric.name} of {subject}", rows)
         if {"images", "masks", "background", "explain"} & set(metric.metric.needs):
-            return [(0, self.images.batch(0, len(self.images)))]
+            return [(self._rows, self.images.batch(0, len(self.images)))]
         nothing = np.empty((len(self.images), 0, 0, 0), dtype=np.float32)
-        return [(0, Batch(self.images.names, nothing, None, self.images.labels))]
+        return [(self._rows, Batch(self.images.names, nothing, None, self.images.labels))]
 
     def _inputs(
         self,
@@ -360,11 +453,11 @@ class Evaluation:
         metric: ConfiguredMetric,
         null: str | None,
         batch: Batch,
-        start: int,
+        chunk: Int64,
         rows: Int64,
     ) -> dict[str, object]:
-        """Return what ``metric`` needs, for the images ``rows`` of ``batch``."""
-        local = rows - start
+        """Return what ``metric`` needs, for some ``rows`` of a batch that holds ``chunk``."""
+        local = np.searchsorted(chunk, rows)
         name = metric.metric.name
         images, targets = batch.images[local], self.targets[rows]
 
@@ -486,12 +579,13 @@ class Evaluation:
         """Return the heatmaps of the images ``rows`` as ``classifier`` is explained."""
         wanted = set(rows.tolist())
         parts = []
-        for start, batch in self._batches(f"explaining {classifier.name} with {method.name}"):
-            places = np.arange(start, start + len(batch.names))
-            places = places[[place in wanted for place in places.tolist()]]
+        what = f"explaining {classifier.name} with {method.name}"
+        for chunk, batch in self._batches(what, self._rows):
+            asked = [place in wanted for place in chunk.tolist()]
+            places = chunk[asked]
             if not len(places):
                 continue
-            images = batch.images[places - start]
+            images = batch.images[asked]
             images = images if change is None else change(images)
             heatmaps = images[:, 0]
             if null is None or null == "inverted":
@@ -504,8 +598,7 @@ class Evaluation:
         """Return the null maps of all images of the set."""
         inverted = self.explain(method).heatmaps if null == "inverted" else None
         parts = []
-        for start, batch in self._batches(f"making {null} maps"):
-            rows = slice(start, start + len(batch.names))
+        for rows, batch in self._batches(f"making {null} maps", self._rows):
             heatmaps = batch.images[:, 0] if inverted is None else inverted[rows]
             parts.append(self._null(null, batch.images, heatmaps))
         return np.concatenate(parts)
@@ -514,7 +607,7 @@ class Evaluation:
         return null_maps(null, images, heatmaps, seed=self.seed)
 
     @contextmanager
-    def _charge(self, stage: Stage, name: str) -> Iterator[None]:
+    def _charge(self, stage: Stage, name: str) -> Iterator[Cost]:
         """Add to the cost called ``name`` what happens inside and is not charged there already."""
         passes, charged = self.classifier.passes, self._charged
 
@@ -526,28 +619,30 @@ class Evaluation:
             )
 
         before = uncharged()
+        total = self.costs.setdefault((stage, name), Cost())
         try:
-            yield
+            yield total
         finally:
             own = [after - start for start, after in zip(before, uncharged(), strict=True)]
-            for cost in (self.costs.setdefault((stage, name), Cost()), charged):
+            for cost in (total, charged):
                 cost.forwards += int(own[0])
                 cost.gradients += int(own[1])
                 cost.seconds += own[2]
 
-    def _batches(self, what: str) -> Iterator[tuple[int, Batch]]:
-        step = self.classifier.batch_size(*self.classifier.size)
+    @property
+    def _rows(self) -> Int64:
+        """All images."""
+        return np.arange(len(self.images))
+
+    def _batches(self, what: str, rows: Int64) -> Iterator[tuple[Int64, Batch]]:
         passes = self.classifier.passes
         before = passes.total
         with (
-            self._progress.task(what, len(self.images)) as advance,
+            self._progress.task(what, len(rows)) as advance,
             passes.watched(lambda: advance(0, note=f"{passes.total - before} passes")),
         ):
-            for start in range(0, len(self.images), step):
-                batch = self._decoded.get(start) or self.images.batch(start, start + step)
-                if self._keeps_decoded:
-                    self._decoded[start] = batch
-                yield start, batch
+            for chunk, batch in self._decoding.batches(rows):
+                yield chunk, batch
                 advance(len(batch.names))
 
 
