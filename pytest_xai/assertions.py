@@ -8,16 +8,27 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from pytest_xai.collect import failure_text
+from pytest_xai.concept_assertions import (
+    assert_concept_absent,
+    assert_concept_present,
+    assert_neighbours_agree_above,
+    assert_tcav_above,
+    assert_tcav_below,
+)
+from pytest_xai.failures import ExplanationError
+from pytest_xai.gate_items import failure_text
+from pytest_xai.predicted_masks import masks_behind
+from pytest_xai.report.rows import masks_note
 from xai_core.arrays import Int64, as_numpy
 from xai_core.errors import ParameterError, ShapeError, XaiError, did_you_mean
 from xai_core.evaluation import Explained, Measurement, measure_rows
 from xai_core.gate import Conditions, Judgement, judge, judge_values
-from xai_core.metrics import METRICS, ConfiguredMetric, Metric
+from xai_core.imageset.background import as_background
+from xai_core.metrics import METRICS, ConfiguredMetric, Metric, WholeSet
 from xai_core.metrics.declaration import NOT_ARRAYS
 from xai_core.parameters import from_table
 
@@ -28,8 +39,8 @@ _DIMENSIONS_OF_ONE = {
 _OPTIONS = ("mostly", "beats", "skill_above", "undefined", "confidence")
 
 
-class ExplanationError(AssertionError):
-    """An explanation does not meet what a test demands of it."""
+_GIVEN_AS = {"whole_set": ["heatmaps", "predictions"], "concept_maps_of": ["concept_maps"]}
+"""What stands for a need where plain arrays are measured, which then are the set."""
 
 
 class UnknownAssertionError(ImportError):
@@ -61,6 +72,45 @@ def assert_complete(explained: Any, tolerance: float = 0.05, **keywords: Any) ->
     return _check(METRICS["completeness"], explained, tolerance, above=False, keywords=keywords)
 
 
+def assert_concept_aligned(
+    explained: Any,
+    threshold: float,
+    *,
+    concept: str = "",
+    layer: str = "",
+    by: Literal["energy", "iou", "correlation"] = "energy",
+    **keywords: Any,
+) -> Judgement:
+    """Assert that heatmaps lie where a concept is: that the zebra's map looks at the stripes.
+
+    Args:
+        explained: what the fixture ``xai_explain`` gives, or heatmaps ``[N, H, W]`` with
+            ``concept_maps=``, the concept's maps of the same shape.
+        threshold: at least this much on average.
+        concept: its name in ``--xai-concepts``.
+        layer: that the concept's map is taken at; ``""`` = the model's default.
+        by: ``energy``, the share of positive relevance inside the concept's region; ``iou`` of
+            both regions; ``correlation`` of ranks.
+        keywords: as for any other assertion, such as ``beats="centre"``.
+
+    Returns:
+        the judgement: value, interval, measurement of every image.
+
+    Raises:
+        ExplanationError: the demand is not met.
+    """
+    __tracebackhide__ = True
+    metric = METRICS.get(f"concept_{by}")
+    if metric is None:
+        msg = f"`by`: got {by!r}; {did_you_mean(by, ('energy', 'iou', 'correlation'))}"
+        raise ParameterError(msg)
+    # Plain arrays bring the maps of their concept, whatever it is called.
+    keywords |= {"concept": concept or "concept", "layer": layer}
+    if isinstance(explained, Explained) and not concept:
+        raise ParameterError("which concept? give `concept`, its name in --xai-concepts")
+    return _check(metric, explained, threshold, above=True, keywords=keywords)
+
+
 def assertion(name: str) -> Callable[..., Judgement]:
     """Return the assertion called ``name``, e.g. ``assert_iou_above``.
 
@@ -74,10 +124,22 @@ def assertion(name: str) -> Callable[..., Judgement]:
     return _make(name, metric, above=direction == "above")
 
 
+_NAMED = (
+    assert_complete,
+    assert_concept_absent,
+    assert_concept_aligned,
+    assert_concept_present,
+    assert_neighbours_agree_above,
+    assert_tcav_above,
+    assert_tcav_below,
+)
+
+
 def assertion_names() -> list[str]:
     """Return the names of all assertions."""
     stems = [metric.assertion for metric in METRICS.values()]
-    return ["assert_complete", *(f"assert_{s}_{d}" for s in stems for d in ("above", "below"))]
+    own = [named.__name__ for named in _NAMED]
+    return [*own, *(f"assert_{s}_{d}" for s in stems for d in ("above", "below"))]
 
 
 def _make(name: str, metric: Metric, *, above: bool) -> Callable[..., Judgement]:
@@ -134,7 +196,10 @@ def _check(
     except XaiError as error:
         raise error.with_traceback(None) from None  # the test's own line says where
     if not judgement.passes(strict=strict):
-        raise ExplanationError(failure_text(judgement, strict=strict, again=None))
+        images = explained.evaluation.images if isinstance(explained, Explained) else None
+        masks = masks_behind(metric, images) if images else None
+        notes = (masks_note(masks),) if masks else ()
+        raise ExplanationError(failure_text(judgement, strict=strict, again=None, notes=notes))
     return judgement
 
 
@@ -179,7 +244,7 @@ def _all_needs(metric: Metric) -> list[str]:
     """Return what a metric needs, and those that it is made of; what is explained first."""
     needs: list[str] = []
     for need in metric.needs:
-        needs += _all_needs(METRICS[need]) if need in METRICS else [need]
+        needs += _all_needs(METRICS[need]) if need in METRICS else _GIVEN_AS.get(need, [need])
     return sorted(dict.fromkeys(needs), key=lambda need: need not in ("heatmaps", "attributions"))
 
 
@@ -210,8 +275,12 @@ def _measure_arrays(
 
     def all_inputs(rows: Int64) -> dict[str, Any]:
         plain = rows_of(rows)
+        if "whole_set" in metric.needs:
+            plain["whole_set"] = WholeSet(batched["heatmaps"], batched["predictions"], rows)
+        if "concept_maps_of" in metric.needs:
+            plain["concept_maps_of"] = lambda *_: plain["concept_maps"]
         return {
-            need: METRICS[need].configure({})(**{k: plain[k] for k in METRICS[need].needs})
+            need: configured.part(need)(**{k: plain[k] for k in METRICS[need].needs})
             if need in METRICS
             else plain[need]
             for need in metric.needs
@@ -226,6 +295,8 @@ def _batched(name: str, value: Any) -> Any:
     """Return an array with a first axis of images, whatever it was; other things as they are."""
     if name in NOT_ARRAYS:
         return value
+    if name == "background":
+        return as_background(value)
     array = as_numpy(value)
     single = {"images": 3, "attributions": 3}.get(
         name, 2 if name.endswith(("maps", "masks")) else -1

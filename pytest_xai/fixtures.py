@@ -13,6 +13,7 @@ import pytest
 
 if TYPE_CHECKING:
     from xai_core.classifier import Classifier
+    from xai_core.concepts.result import TCAVResult
     from xai_core.evaluation import Explained
     from xai_core.explainers import Explainer
     from xai_core.imageset import ImageSet
@@ -127,6 +128,39 @@ def xai_explain(
             raise error.with_traceback(None) from None  # the test's own line says where
 
     return explain
+
+
+@pytest.fixture(scope="session")
+def xai_tcav(
+    xai_model: Classifier, xai_data: str | None, request: pytest.FixtureRequest
+) -> Callable[..., TCAVResult]:
+    """Test a concept: ``xai_tcav("striped", class_="zebra")``; once however many tests ask.
+
+    The concept is a folder of ``--xai-concepts`` (or of the threshold file, or the ini), or one
+    that a table ``[concepts.NAME]`` gives a folder of its own; the class a name or an index; what
+    else is given are fields of `xai_core.concepts.tcav.TCAV`. The p-value is that of one test: who
+    asks for several corrects them with `xai_core.concepts.tcav.corrected`::
+
+        def test_ignores_the_ruler(xai_tcav):
+            found = xai_tcav("ruler", class_="malignant", layer="layer4")
+            assert found.verdict == "absent", found.headline()
+    """
+    from pytest_xai.session import session_of
+    from xai_core.errors import XaiError
+
+    session = session_of(request.config)
+    name = xai_model.name
+
+    def test(
+        concept: str, *, class_: str | int, against: str = "random", **parameters: object
+    ) -> TCAVResult:
+        __tracebackhide__ = True
+        try:
+            return session.tcav(name, concept, class_, against, parameters, xai_data)
+        except XaiError as error:
+            raise error.with_traceback(None) from None  # the test's own line says where
+
+    return test
 
 
 @contextmanager

@@ -14,14 +14,21 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_xai.fixtures import xai_data, xai_explain, xai_explainer, xai_images, xai_model
+from pytest_xai.fixtures import (
+    xai_data,
+    xai_explain,
+    xai_explainer,
+    xai_images,
+    xai_model,
+    xai_tcav,
+)
 from pytest_xai.report.gathering import XaiReports
 from pytest_xai.settings import add_options, project_root, read_settings
 
 if TYPE_CHECKING:
     from pytest_xai.collect import ThresholdModule
 
-__all__ = ["xai_data", "xai_explain", "xai_explainer", "xai_images", "xai_model"]
+__all__ = ["xai_data", "xai_explain", "xai_explainer", "xai_images", "xai_model", "xai_tcav"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -46,6 +53,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(XaiReports(config), "xai-reports")
     if settings.json is not None:
         _require_writable(settings.json)
+    if settings.cache is not None:
+        _require_folder(settings.cache)
     if settings.thresholds and not settings.fixture_models:
         msg = "--xai-thresholds needs --xai-model NAME, to say which model to hold against them"
         raise pytest.UsageError(msg)
@@ -131,7 +140,7 @@ def _files_of_models(config: pytest.Config) -> dict[Path, list[str]]:
         UsageError: a model without a threshold file, where no path was given either.
     """
     if _FILES not in config.stash:
-        from pytest_xai.session import threshold_file_of, threshold_stem
+        from pytest_xai.threshold_files import threshold_file_of, threshold_stem
 
         settings = read_settings(config)
         files: dict[Path, list[str]] = {}
@@ -204,6 +213,17 @@ def _require_writable(path: Path) -> None:
     there = next(folder for folder in path.parents if folder.exists())
     if path.is_dir() or not there.is_dir() or not os.access(there, os.W_OK):
         msg = f"--xai-json {path}: cannot be written; expected a file in a folder that can"
+        raise pytest.UsageError(msg)
+
+
+def _require_folder(path: Path) -> None:
+    """Raise a usage error at the start if a cache cannot be in ``path``, which is not made yet."""
+    there = next(folder for folder in (path, *path.parents) if folder.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        msg = (
+            f"--xai-cache (ini xai_cache) {path}: cannot be written; expected a folder that can, "
+            "or one that can be made, or off"
+        )
         raise pytest.UsageError(msg)
 
 

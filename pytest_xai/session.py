@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_xai.concept_session import ConceptSession, ConceptSubject
+from pytest_xai.concept_sources import ConceptSource
 from pytest_xai.image_sources import ImageSource
+from pytest_xai.neighbour_session import judged_at
+from pytest_xai.once import Once
+from pytest_xai.predicted_masks import with_masks_of
 from pytest_xai.progress import terminal_progress
-from pytest_xai.report.rows import GateRow, cost_rows, model_facts, records
+from pytest_xai.report.rows import cost_rows, model_facts, records
 from pytest_xai.settings import Settings, chosen, project_root, read_settings
+from pytest_xai.threshold_files import DEMO_MODELS, threshold_file_of
 from pytest_xai.thresholds import (
     DataTable,
     GateSpec,
@@ -23,46 +28,26 @@ from pytest_xai.thresholds import (
     read_thresholds,
     seeded_explainer,
 )
+from xai_core.cache import DEFAULT_LIMIT, DiskCache
 from xai_core.classifier import Classifier, load_classifier
+from xai_core.concepts.tcav import TCAV
 from xai_core.errors import ParameterError, XaiError, did_you_mean
 from xai_core.evaluation import Evaluation, Explained, Measurement, Method
 from xai_core.explainers import EXPLAINERS, Explainer, split_explainer
 from xai_core.gate import Judgement, judge
 from xai_core.imageset import ImageSet, load_imageset
+from xai_core.parameters import from_table
 from xai_core.postprocess import parse_postprocess
 
 if TYPE_CHECKING:
+    from pytest_xai.concept_thresholds import Case, ConceptSpec
+    from pytest_xai.neighbour_gate import NeighbourJudgement
+    from pytest_xai.neighbour_thresholds import NeighbourSpec
+    from xai_core.arrays import Float32
+    from xai_core.concepts.result import TCAVResult
+    from xai_core.evaluation import ConceptSource as ConceptMapSource
     from xai_core.evaluation import Cost, Stage
     from xai_core.progress import Progress
-
-DEMO_MODELS = ("demo", "demo-shortcut")
-_PACKAGED = Path(__file__).parents[1] / "xai_core" / "demo" / "demo.toml"
-
-
-def threshold_stem(model: str) -> str:
-    """Return the name of a model's threshold file without its ending.
-
-    >>> threshold_stem("package.models:build"), threshold_stem("timm:resnet18.a1_in1k")
-    ('build', 'resnet18.a1_in1k')
-    """
-    return re.sub(r"[^\w.-]+", "_", model.rpartition(":")[2])
-
-
-def threshold_file_of(model: str, settings: Settings, root: Path) -> Path | None:
-    """Return the threshold file of ``model``, None if there is none.
-
-    ``--xai-thresholds`` comes first, then the folder of the ini ``xai_thresholds``, then, for the
-    demo, the one that travels in the package.
-    """
-    places = [Path(place) for place in settings.thresholds] or [root / settings.ini_thresholds]
-    stem = threshold_stem(model)
-    named = [place / f"{stem}.toml" if place.is_dir() else place for place in places]
-    exact = [path for path in named if path.is_file() and path.stem == stem]
-    given = [path for path in named if path.is_file() and path in places]
-    found = next(iter(exact or given), None)
-    if found is None and model in DEMO_MODELS and not settings.thresholds:
-        return _PACKAGED
-    return found
 
 
 @dataclass(eq=False)
@@ -93,9 +78,10 @@ class XaiSession:
         self.settings = settings
         self.root = root
         self._progress = progress
-        self._built: dict[object, Any] = {}
+        self._once = Once()
         self._opened: list[_Opened] = []
-        self._renamed: list[tuple[_Opened, Measurement]] = []
+        self._beside: list[tuple[_Opened, Measurement]] = []  # what no evaluation lists
+        self._concepts = ConceptSession(root, progress)
 
     @property
     def seed(self) -> int:
@@ -120,6 +106,57 @@ class XaiSession:
         if self.settings.ini_data is not None:
             return (ImageSource.of(self._under_root(self.settings.ini_data)),)
         return ()
+
+    def concept_source(self, model: str, thresholds: ThresholdFile | None) -> ConceptSource:
+        """Return where the concepts of ``model`` come from."""
+        settings, table = self.settings, thresholds.data if thresholds else DataTable()
+        library = settings.concepts
+        if library is None and table.concepts is not None:
+            library = self._under_root(table.concepts)
+        if library is None and settings.ini_concepts is not None:
+            library = self._under_root(settings.ini_concepts)
+        if library is None and model in DEMO_MODELS:
+            library = "demo"
+        specs = thresholds.concepts if thresholds else ()
+        own = tuple((spec.name, spec.images) for spec in specs if spec.images is not None)
+        return ConceptSource(library, own, thresholds.shown if thresholds else None)
+
+    def concept_test(
+        self,
+        model: str,
+        thresholds: ThresholdFile,
+        spec: ConceptSpec,
+        case: Case,
+        data: str | None = None,
+    ) -> tuple[TCAVResult, str]:
+        """Return one of a threshold file's concept tests, and the name of its class.
+
+        Raises:
+            XaiError: it cannot be made.
+        """
+        subject = self._concept_subject(model, thresholds, data)
+        found = self._concepts.family(subject, thresholds.concepts)[spec.name, case]
+        if isinstance(found, XaiError):
+            raise found.with_traceback(None)
+        return found, subject.class_name(found.target)
+
+    def tcav(
+        self,
+        model: str,
+        concept: str,
+        of_class: str | int,
+        against: str,
+        parameters: Mapping[str, object],
+        data: str | None = None,
+    ) -> TCAVResult:
+        """Return a test of a concept; see the fixture ``xai_tcav``.
+
+        Raises:
+            XaiError: an unknown concept, class, layer or parameter, or too few images.
+        """
+        tcav = from_table(TCAV, {"seed": self.seed, **parameters}, what="xai_tcav")
+        subject = self._concept_subject(model, self.thresholds_of(model), data)
+        return self._concepts.test(subject, concept, of_class, against, tcav)
 
     def evaluation(
         self, model: str, thresholds: ThresholdFile | None, data: str | None = None
@@ -146,8 +183,44 @@ class XaiSession:
         found = judgement.measurement
         if not any(found is measured for measured in evaluation.measurements):
             # Measured once, asked for by two names.
-            self._renamed.append((self._open(model, thresholds, data), found))
+            self._beside.append((self._open(model, thresholds, data), found))
         return judgement
+
+    def judge_neighbours(
+        self,
+        model: str,
+        thresholds: ThresholdFile,
+        gate: NeighbourSpec,
+        data: str | None = None,
+    ) -> NeighbourJudgement:
+        """Return what comes of the gate on neighbours, looked up once.
+
+        Raises:
+            XaiError: the reference cannot be loaded, or it cannot be measured.
+        """
+        evaluation = self.evaluation(model, thresholds, data)
+        opened = self._open(model, thresholds, data)
+
+        def judge_once() -> NeighbourJudgement:
+            path = self._under_root(gate.method.reference)
+            coco = path.endswith(".json")
+            found = judged_at(
+                gate,
+                evaluation,
+                lambda: load_imageset(
+                    path,
+                    transform=thresholds.data.transform,
+                    size=evaluation.classifier.size,
+                    limit=gate.method.limit,
+                    num_classes=evaluation.classifier.num_classes,
+                    **(self._coco_options(thresholds.data, ImageSource.of(path)) if coco else {}),
+                ),
+                self._progress,
+            )
+            self._beside.append((opened, found.judgement.measurement))
+            return found
+
+        return self._once(("neighbours", evaluation, thresholds.shown), judge_once)
 
     def images(
         self, model: str, thresholds: ThresholdFile | None, data: str | None = None
@@ -233,10 +306,12 @@ class XaiSession:
         kind, parameters = split_explainer(text)
         return seeded_explainer(kind, parameters, self.seed)
 
-    def report_of(self, gates: list[GateRow]) -> dict[str, Any]:
-        """Return what was measured since the last call, in builtin types."""
-        found: dict[str, Any] = {"gates": gates, "records": [], "models": [], "costs": []}
-        fresh, self._renamed = self._renamed, []
+    def report(self) -> dict[str, Any]:
+        """Return what was measured and tested since the last call, in builtin types."""
+        found: dict[str, Any] = {"records": [], "models": []}
+        found["concepts"], found["costs"] = self._concepts.report()
+        tested = {(record["model"], record["data"]) for record in found["concepts"]}
+        fresh, self._beside = self._beside, []
         for opened in self._opened:
             evaluation, data = opened.evaluation, opened.data
             found["costs"] += cost_rows(evaluation, opened.costs, data=data)
@@ -244,22 +319,11 @@ class XaiSession:
             measured = evaluation.measurements[opened.reported :]
             opened.reported += len(measured)
             fresh += [(opened, measurement) for measurement in measured]
-            if measured:
+            reported = any(one is opened for one, _ in fresh)
+            if reported or (evaluation.classifier.name, data) in tested:
                 found["models"].append(model_facts(evaluation, data=data))
         for opened, measurement in fresh:
             found["records"] += records(opened.evaluation, measurement, data=opened.data)
-        return found
-
-    def _once(self, key: object, build: Callable[[], object]) -> Any:
-        """Return what ``build`` makes, or raise what it raised: a failure is not tried again."""
-        if key not in self._built:
-            try:
-                self._built[key] = build()
-            except XaiError as error:
-                self._built[key] = error
-        found = self._built[key]
-        if isinstance(found, XaiError):
-            raise found.with_traceback(None)
         return found
 
     def _load(self, model: str, table: ModelTable) -> Classifier:
@@ -284,12 +348,25 @@ class XaiSession:
         table = thresholds.data if thresholds else DataTable()
         classifier = self.classifier(model, thresholds)
         source = self._source(model, thresholds, data)
+        concepts = self.concept_source(model, thresholds)
         # As text, because the labels of a COCO file are a dict.
-        key = ("images", model, thresholds.model if thresholds else None, repr(table), source)
-        found: _Opened = self._once(key, lambda: self._evaluate(classifier, table, source))
+        key = (
+            ("images", model, thresholds.model if thresholds else None, repr(table), source),
+            (concepts.library, concepts.own),
+        )
+        found: _Opened = self._once(
+            key, lambda: self._evaluate(classifier, thresholds, source, concepts)
+        )
         return found
 
-    def _evaluate(self, classifier: Classifier, table: DataTable, source: ImageSource) -> _Opened:
+    def _evaluate(
+        self,
+        classifier: Classifier,
+        thresholds: ThresholdFile | None,
+        source: ImageSource,
+        concepts: ConceptSource,
+    ) -> _Opened:
+        table = thresholds.data if thresholds else DataTable()
         images = load_imageset(
             source.path,
             transform=table.transform,
@@ -298,10 +375,57 @@ class XaiSession:
             num_classes=classifier.num_classes,
             **self._coco_options(table, source),
         )
-        evaluation = Evaluation(classifier, images, seed=self.seed, progress=self._progress)
+        if thresholds is not None and table.predicted_masks is not None:
+            images = with_masks_of(
+                self._under_root(table.predicted_masks),
+                images,
+                shown=table.predicted_masks,
+                place=thresholds.places["predicted_masks"],
+                device=classifier.device,
+            )
+        evaluation = Evaluation(
+            classifier,
+            images,
+            seed=self.seed,
+            progress=self._progress,
+            concept_source=self._concept_maps(concepts, classifier.size),
+            cache=self._cache(),
+        )
         opened = _Opened(evaluation, source.name)
         self._opened.append(opened)
         return opened
+
+    def _cache(self) -> DiskCache | None:
+        """Return the run's cache, opened once.
+
+        Raises:
+            CacheError: it cannot be opened.
+        """
+        folder, limit = self.settings.cache, self.settings.cache_limit
+        if folder is None:
+            return None
+        limit_bytes = DEFAULT_LIMIT if limit is None else limit * 2**20
+        return self._once("cache", lambda: DiskCache(folder, limit_bytes=limit_bytes))
+
+    def _concept_maps(
+        self, concepts: ConceptSource, size: tuple[int, int]
+    ) -> ConceptMapSource | None:
+        """Return what makes the maps of concepts, which are loaded when first asked for."""
+        if concepts.library is None and not concepts.own:
+            return None
+
+        def maps(classifier: Classifier, concept: str, layer: str, images: Float32) -> Float32:
+            return self._concepts.folders.maps(concepts, size)(classifier, concept, layer, images)
+
+        return maps
+
+    def _concept_subject(
+        self, model: str, thresholds: ThresholdFile | None, data: str | None
+    ) -> ConceptSubject:
+        _ = self.evaluation(model, thresholds, data)  # knows the accuracy, which reports show
+        opened = self._open(model, thresholds, data)
+        source = self.concept_source(model, thresholds)
+        return ConceptSubject(opened.evaluation, opened.data, source)
 
     def _coco_options(self, table: DataTable, source: ImageSource) -> dict[str, Any]:
         """Return what the threshold file says of its COCO file, unless ``source`` is no such."""

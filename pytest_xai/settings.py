@@ -29,12 +29,16 @@ class Settings:
         explainers: texts given by ``--xai-explainer``, without repetitions.
         weights: model -> weights; the key ``""`` stands for the only model.
         data: image sets given by ``--xai-data``, without repetitions.
+        concepts: folder of concepts given by ``--xai-concepts``.
+        cache: folder of results of earlier runs, from the command line or the ini; None = none.
+        cache_limit: how large it may get, in MiB; None = as large as the library's default.
     """
 
     models: tuple[str, ...]
     explainers: tuple[str, ...]
     weights: dict[str, str]
     data: tuple[ImageSource, ...]
+    concepts: str | None
     thresholds: tuple[str, ...]
     limit: int | None
     device: str | None
@@ -42,10 +46,13 @@ class Settings:
     batch: int | None
     strict: bool
     json: Path | None
+    cache: Path | None
+    cache_limit: int | None
     ini_models: tuple[str, ...]
     ini_explainers: tuple[str, ...]
     ini_thresholds: str
     ini_data: str | None
+    ini_concepts: str | None
     ini_limit: int | None
     ini_device: str
     ini_seed: int
@@ -68,7 +75,7 @@ class Settings:
             options.append(("weights", f"{model}={weights}" if model else weights))
         options += [("thresholds", path) for path in self.thresholds]
         options += [("data", source.option) for source in self.data]
-        for name in ("limit", "device", "seed", "batch"):
+        for name in ("concepts", "limit", "device", "seed", "batch"):
             value = getattr(self, name)
             if value is not None:
                 options.append((name, str(value)))
@@ -133,6 +140,12 @@ def add_options(parser: pytest.Parser) -> None:
         "NAME= is what a set is called (default: the name of the folder)",
     )
     add(
+        "--xai-concepts",
+        metavar="DIR",
+        help="the concepts: a folder with one folder of images for each and one called 'random' "
+        "with counterexamples, or 'demo'",
+    )
+    add(
         "--xai-thresholds",
         action="append",
         default=[],
@@ -155,6 +168,20 @@ def add_options(parser: pytest.Parser) -> None:
         help="pass only what is proven: a gate whose confidence interval holds the threshold fails",
     )
     add("--xai-json", metavar="PATH", help="write every measurement as JSON to this file")
+    add(
+        "--xai-cache",
+        metavar="DIR|off",
+        help="keep explanations and measurements in this folder, and take from it what an earlier "
+        "run computed of the same weights, images, explainers and metrics (default: the ini "
+        "xai_cache, or off)",
+    )
+    add(
+        "--xai-cache-limit",
+        type=_at_least(1),
+        metavar="MIB",
+        help="how large that folder may get; what was not used for longest goes first "
+        "(default: 2048)",
+    )
     ini = parser.addini
     ini("xai_models", "models for the fixture xai_model without --xai-model", type="args")
     ini(
@@ -164,10 +191,13 @@ def add_options(parser: pytest.Parser) -> None:
     )
     ini("xai_thresholds", "folder of the threshold files", default="thresholds")
     ini("xai_data", "image set of a threshold file that names none", default="")
+    ini("xai_concepts", "folder of concepts of a threshold file that names none", default="")
     ini("xai_limit", "take the first so many images only", default="")
     ini("xai_device", "cpu, cuda, cuda:1, mps or auto", default="cpu")
     ini("xai_seed", "seed of everything random", default="0")
     ini("xai_batch", "images in one pass", default="")
+    ini("xai_cache", "folder of results of earlier runs, or off", default="off")
+    ini("xai_cache_limit", "how large the folder of xai_cache may get, in MiB", default="")
 
 
 def read_settings(config: pytest.Config) -> Settings:
@@ -185,6 +215,7 @@ def read_settings(config: pytest.Config) -> Settings:
         explainers=tuple(dict.fromkeys(option("--xai-explainer"))),
         weights=_weights(option("--xai-weights"), models or ini_models),
         data=image_sources(option("--xai-data")),
+        concepts=option("--xai-concepts") or None,
         thresholds=tuple(option("--xai-thresholds")),
         limit=option("--xai-limit"),
         device=option("--xai-device"),
@@ -192,10 +223,15 @@ def read_settings(config: pytest.Config) -> Settings:
         batch=option("--xai-batch"),
         strict=option("--xai-strict"),
         json=Path(os.path.abspath(json_path)) if json_path else None,  # noqa: PTH100 - no symlinks
+        cache=_cache(config),
+        cache_limit=chosen(
+            option("--xai-cache-limit"), _ini_number(config, "xai_cache_limit", least=1)
+        ),
         ini_models=ini_models,
         ini_explainers=tuple(config.getini("xai_explainers")),
         ini_thresholds=config.getini("xai_thresholds"),
         ini_data=config.getini("xai_data") or None,
+        ini_concepts=config.getini("xai_concepts") or None,
         ini_limit=_ini_number(config, "xai_limit", least=1),
         ini_device=config.getini("xai_device"),
         ini_seed=_ini_number(config, "xai_seed", least=0) or 0,
@@ -212,6 +248,15 @@ def project_root(config: pytest.Config) -> Path:
     started_in = config.invocation_params.dir
     found = config.inipath is not None or config.getoption("rootdir")
     return config.rootpath if found and started_in.is_relative_to(config.rootpath) else started_in
+
+
+def _cache(config: pytest.Config) -> Path | None:
+    """Return the folder of the cache; the ini's is relative to the project's root."""
+    given = config.getoption("--xai-cache")
+    if given is not None:
+        return None if given in ("", "off") else Path(os.path.abspath(given))  # noqa: PTH100
+    ini = config.getini("xai_cache")
+    return None if ini in ("", "off") else project_root(config) / ini
 
 
 def _at_least(least: int) -> Callable[[str], int]:

@@ -1,4 +1,4 @@
-"""The threshold file: which images, which explainers, which gates.
+"""The threshold file: which images, explainers, gates, concepts and neighbours.
 
 Read with every name and type checked; an error names file, line and key, and the nearest valid
 name.
@@ -6,14 +6,15 @@ name.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
+from pytest_xai.concept_thresholds import ConceptSpec, read_concepts
 from pytest_xai.image_sources import SET_NAME
-from pytest_xai.toml_source import TomlSource, read_toml
+from pytest_xai.neighbour_thresholds import NeighbourSpec, read_neighbours
+from pytest_xai.toml_source import TomlSource, blamed, read_toml
 from xai_core.classifier import Normalization
 from xai_core.errors import ParameterError, did_you_mean
 from xai_core.evaluation import Method
@@ -23,9 +24,7 @@ from xai_core.metrics import METRICS, ConfiguredMetric, Metric
 from xai_core.parameters import from_table, require
 from xai_core.postprocess import PostProcess, parse_postprocess
 
-T = TypeVar("T")
-
-_TABLES = ("model", "data", "explainers", "gates")
+_TABLES = ("model", "data", "explainers", "gates", "concepts", "neighbours")
 _CONDITIONS = tuple(Conditions.__dataclass_fields__)
 _GATE_KEYS = (*_CONDITIONS, "metric", "protocol", "level")
 
@@ -63,6 +62,10 @@ class DataTable:
         images: folder of a COCO file's photographs; image sets of another kind beside it, and
             those that --xai-data puts in its place, do without.
         labels: name of a COCO category -> class index; likewise.
+        concepts: a folder with one folder of images for each concept, or ``demo``; a path is
+            relative to pytest's root directory. --xai-concepts overrides.
+        predicted_masks: folder of a Segment Anything checkpoint, whose masks stand in for missing
+            ones; a path is relative to pytest's root directory.
     """
 
     path: str | None = None
@@ -71,9 +74,12 @@ class DataTable:
     transform: str = "resize"
     images: str | None = None
     labels: dict[str, int] | None = None
+    concepts: str | None = None
+    predicted_masks: str | None = None
 
     def __post_init__(self) -> None:
         require(self.limit is None or self.limit >= 1, "`limit` must be at least 1")
+        require(self.predicted_masks != "", "`predicted_masks` names no folder of a checkpoint")
         if self.paths is None:
             return
         require(bool(self.paths), '`paths` names no image set; give { photos = "data/photos" }')
@@ -109,13 +115,21 @@ class GateSpec:
 
 @dataclass(frozen=True)
 class ThresholdFile:
-    """What a threshold file says, checked; ``shown`` is how messages call it."""
+    """What a threshold file says, checked.
+
+    Attributes:
+        shown: how messages call it.
+        places: key of ``[data]`` -> file, line and key, for errors that show when a test runs.
+    """
 
     shown: str
     model: ModelTable = field(default_factory=ModelTable)
     data: DataTable = field(default_factory=DataTable)
     methods: Mapping[str, Method] = field(default_factory=dict)
     gates: tuple[GateSpec, ...] = ()
+    concepts: tuple[ConceptSpec, ...] = ()
+    neighbours: NeighbourSpec | None = None
+    places: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 def read_thresholds(path: Path, *, shown: str, seed: int) -> ThresholdFile:
@@ -133,11 +147,11 @@ def read_thresholds(path: Path, *, shown: str, seed: int) -> ThresholdFile:
     for key in source.data:
         if key not in _TABLES:
             raise source.error([key], f"unknown table: {did_you_mean(key, _TABLES)}")
-    tables = {name: _table(source, [name], source.data.get(name, {})) for name in _TABLES}
-    model = _read(source, ["model"], ModelTable, tables["model"])
-    data = _read(source, ["data"], DataTable, tables["data"])
+    tables = {name: source.table([name], source.data.get(name, {})) for name in _TABLES}
+    model = source.read(["model"], ModelTable, tables["model"])
+    data = source.read(["data"], DataTable, tables["data"])
     methods = {
-        name: _method(source, name, _table(source, ["explainers", name], table), seed)
+        name: _method(source, name, source.table(["explainers", name], table), seed)
         for name, table in tables["explainers"].items()
     }
     texts = {name: _text(name, table) for name, table in tables["explainers"].items()}
@@ -148,11 +162,19 @@ def read_thresholds(path: Path, *, shown: str, seed: int) -> ThresholdFile:
             known = did_you_mean(name, methods) if methods else "there is none"
             hint = f" (or add an empty table [explainers.{name}])" if name in EXPLAINERS else ""
             raise source.error(where, f"no [explainers.{name}] in this file: {known}{hint}")
-        for key, gate in _table(source, where, table).items():
+        for key, gate in source.table(where, table).items():
             gates.append(_gate(source, [*where, key], methods[name], gate, seed, texts))
-    if not gates:
+    concepts = read_concepts(source, tables["concepts"], seed=seed)
+    neighbours = None
+    if "neighbours" in source.data:
+        neighbours = read_neighbours(source, tables["neighbours"])
+        if "neighbours" in tables["gates"]:
+            msg = "an explainer beside the table [neighbours] cannot have its name; rename it"
+            raise source.error(["gates", "neighbours"], msg)
+    if not gates and not concepts and neighbours is None:
         raise source.error(["gates"], "no gates; add e.g. [gates.gradcam] iou = { above = 0.4 }")
-    return ThresholdFile(shown, model, data, methods, tuple(gates))
+    places = {key: source.place_of(["data", key]) for key in tables["data"]}
+    return ThresholdFile(shown, model, data, methods, tuple(gates), concepts, neighbours, places)
 
 
 def seeded_explainer(kind: str, parameters: Mapping[str, object], seed: int) -> Explainer:
@@ -165,26 +187,6 @@ def seeded_explainer(kind: str, parameters: Mapping[str, object], seed: int) -> 
     if "seed" in getattr(explainer, "__dataclass_fields__", {}) and "seed" not in parameters:
         return build_explainer(kind, {**parameters, "seed": seed})
     return explainer
-
-
-def _table(source: TomlSource, keys: list[str], value: object) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise source.error(keys, f"expected a table, got {value!r}")
-    return value
-
-
-def _read(source: TomlSource, keys: list[str], cls: type[T], table: Mapping[str, object]) -> T:
-    try:
-        return from_table(cls, table, what=f"[{'.'.join(keys)}]")
-    except ParameterError as error:
-        raise source.error([*keys, *_blamed(table, error)], str(error)) from None
-
-
-def _blamed(table: Mapping[str, object], error: ParameterError) -> list[str]:
-    """Return the key of ``table`` that ``error`` is about; nothing if it names none."""
-    quoted = [re.search(rf"['`]{re.escape(key)}['`\[]", str(error)) for key in table]
-    found = [(match.start(), key) for key, match in zip(table, quoted, strict=True) if match]
-    return [min(found)[1]] if found else []
 
 
 def _method(source: TomlSource, name: str, table: dict[str, Any], seed: int) -> Method:
@@ -204,8 +206,8 @@ def _method(source: TomlSource, name: str, table: dict[str, Any], seed: int) -> 
     try:
         return Method(name, seeded_explainer(kind, parameters, seed), chain)
     except ParameterError as error:
-        blamed = _blamed(parameters, error) or (["kind"] if "kind" in table else [])
-        raise source.error([*where, *blamed], str(error)) from None
+        key = blamed(parameters, error) or (["kind"] if "kind" in table else [])
+        raise source.error([*where, *key], str(error)) from None
 
 
 def _text(name: str, table: Mapping[str, object]) -> str | None:

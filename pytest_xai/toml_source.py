@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from xai_core.errors import XaiError
+from xai_core.errors import ParameterError, XaiError
+from xai_core.parameters import from_table
 
+T = TypeVar("T")
 Keys = tuple[str, ...]
 
 _HEADER = re.compile(r"\s*\[+\s*(?P<keys>[^\[\]]+?)\s*\]+\s*(#.*)?$")
@@ -41,12 +43,50 @@ class TomlSource:
             found = found[:-1]
         return self._lines.get(found, 1)
 
+    def place_of(self, keys: Iterable[str]) -> str:
+        """Return file, line and key, as messages name them."""
+        found = tuple(keys)
+        return f"{self.shown}:{self.line_of(found)}: {'.'.join(found)}"
+
     def error(self, keys: Iterable[str], message: str) -> ThresholdFileError:
         """Return an error that names file, line and key."""
-        found = tuple(keys)
-        return ThresholdFileError(
-            f"{self.shown}:{self.line_of(found)}: {'.'.join(found)}: {message}"
-        )
+        return ThresholdFileError(f"{self.place_of(keys)}: {message}")
+
+    def table(self, keys: list[str], value: object) -> dict[str, Any]:
+        """Return ``value`` if it is a table.
+
+        Raises:
+            ThresholdFileError: it is something else.
+        """
+        if not isinstance(value, dict):
+            raise self.error(keys, f"expected a table, got {value!r}")
+        return value
+
+    def read(
+        self, keys: list[str], cls: type[T], table: Mapping[str, object], *, what: str = ""
+    ) -> T:
+        """Return the dataclass ``cls`` of a table's values, names and types checked.
+
+        Args:
+            keys: where the table stands.
+            cls: a dataclass.
+            table: the values.
+            what: how messages call it; ``""`` = its key in brackets.
+
+        Raises:
+            ThresholdFileError: an unknown name, a wrong type, a value that the class refuses.
+        """
+        try:
+            return from_table(cls, table, what=what or f"[{'.'.join(keys)}]")
+        except ParameterError as error:
+            raise self.error([*keys, *blamed(table, error)], str(error)) from None
+
+
+def blamed(table: Mapping[str, object], error: ParameterError) -> list[str]:
+    """Return the key of ``table`` that ``error`` is about; nothing if it names none."""
+    quoted = [re.search(rf"['`]{re.escape(key)}['`\[]", str(error)) for key in table]
+    found = [(match.start(), key) for key, match in zip(table, quoted, strict=True) if match]
+    return [min(found)[1]] if found else []
 
 
 def read_toml(path: Path, *, shown: str) -> TomlSource:

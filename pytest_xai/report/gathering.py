@@ -13,6 +13,7 @@ import pytest
 from pytest_xai.settings import read_settings
 
 if TYPE_CHECKING:
+    from pytest_xai.report.concept_rows import ConceptRecord, ConceptRow
     from pytest_xai.report.rows import CostRow, GateRow, ModelFacts, Record, Subject
     from pytest_xai.session import XaiSession
 
@@ -27,6 +28,8 @@ class XaiReports:
         self._is_worker = hasattr(config, "workerinput")
         self._gates: list[GateRow] = []
         self._records: dict[str, Record] = {}
+        self._concept_gates: list[tuple[tuple[int, int], ConceptRow]] = []
+        self._concepts: dict[str, ConceptRecord] = {}
         self._unwritten = ""
         self._models: dict[Subject, ModelFacts] = {}
         self._places: dict[Subject, tuple[str, int]] = {}
@@ -41,11 +44,12 @@ class XaiReports:
         report = yield
         session = self._session()
         if call.when == "call" and session is not None:
-            from pytest_xai.collect import GateItem
+            from pytest_xai.items import ThresholdItem
 
-            gate = item if isinstance(item, GateItem) else None
-            found = session.report_of([gate.row] if gate and gate.row else [])
-            found["sets"] = list(gate.subject.sets) if gate else []
+            found = {"gates": [], "concept_gates": [], "sets": [], **session.report()}
+            if isinstance(item, ThresholdItem):
+                found |= item.reported()
+                found["sets"] = list(item.subject.sets)
             report.xai = found  # type: ignore[attr-defined]
         return report
 
@@ -55,7 +59,8 @@ class XaiReports:
         if found is None or self._is_worker:
             return
         self._gates += found["gates"]
-        for row in found["gates"]:
+        self._concept_gates += [(tuple(place), row) for place, row in found["concept_gates"]]
+        for row in [*found["gates"], *(row for _, row in found["concept_gates"])]:
             for index, name in enumerate(found["sets"]):
                 place = (row["file"], index)
                 subject = (row["model"], name)
@@ -63,6 +68,10 @@ class XaiReports:
         for record in found["records"]:
             # Two workers may both have measured what two gates build upon.
             self._records[repr(record)] = record
+        if found["concepts"]:
+            from pytest_xai.report.concept_rows import key_of
+
+            self._concepts |= {key_of(record): record for record in found["concepts"]}
         for facts in found["models"]:
             self._models[facts["name"], facts["data"]] = facts
         self._costs += found["costs"]
@@ -73,7 +82,7 @@ class XaiReports:
         if path is None or self._is_worker or self._config.getoption("collectonly"):
             return
         from pytest_xai.report.json_file import write_json
-        from pytest_xai.report.rows import added_up
+        from pytest_xai.report.rows import added_up, cache_use
 
         try:
             write_json(
@@ -81,7 +90,10 @@ class XaiReports:
                 models=[facts for facts in self._subjects().values() if facts],
                 gates=self._in_order(),
                 measurements=list(self._records.values()),
+                concept_gates=self._concepts_in_order(),
+                concepts=list(self._concepts.values()),
                 costs=added_up(self._costs),
+                cache=cache_use(self._costs, read_settings(self._config).cache),
             )
         except OSError as error:
             self._unwritten = f"--xai-json {path}: not written: {error}"
@@ -93,14 +105,23 @@ class XaiReports:
             terminalreporter.write_line(self._unwritten, red=True)
         option = self._config.getoption
         quiet = self._config.get_verbosity() < -1 or option("no_summary", default=False)
-        if self._gates and not self._is_worker and not quiet:
+        shown = self._gates or self._concept_gates
+        if shown and not self._is_worker and not quiet:
             from pytest_xai.report.comparison import compared_models, compared_sets
             from pytest_xai.report.rows import added_up
             from pytest_xai.report.terminal import write_comparisons, write_tables
 
             rows, costs = self._in_order(), added_up(self._costs)
-            write_tables(terminalreporter, rows, self._subjects(), costs)
+            concepts = self._concepts_in_order()
+            write_tables(terminalreporter, rows, concepts, self._subjects(), costs)
             write_comparisons(terminalreporter, [*compared_sets(rows), *compared_models(rows)])
+        if self._costs and not self._is_worker and not quiet:
+            from pytest_xai.report.rows import cache_use
+            from pytest_xai.report.terminal import write_cache_use
+
+            write_cache_use(
+                terminalreporter, cache_use(self._costs, read_settings(self._config).cache)
+            )
 
     def _subjects(self) -> dict[Subject, ModelFacts | None]:
         """Return every model on every image set, in the order in which they were asked for.
@@ -128,6 +149,19 @@ class XaiReports:
                 row["line"],
             ),
         )
+
+    def _concepts_in_order(self) -> list[ConceptRow]:
+        """Return what was demanded of concepts, likewise."""
+        subjects = list(self._subjects())
+        found = sorted(
+            self._concept_gates,
+            key=lambda one: (
+                subjects.index((one[1]["model"], one[1]["data"])),
+                one[1]["file"],
+                one[0],
+            ),
+        )
+        return [row for _, row in found]
 
     def _session(self) -> XaiSession | None:
         """Return the run's session if anything was asked of it."""

@@ -8,10 +8,13 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from pytest_xai.report.rows import CostRow, GateRow, ModelFacts, Record
+from pytest_xai.report.concept_rows import ConceptRecord, ConceptRow
+from pytest_xai.report.rows import CacheUse, CostRow, GateRow, ModelFacts, Record
 
-SCHEMA_VERSION = 1
-"""Raised whenever a field changes its meaning or goes away; new fields do not raise it."""
+SCHEMA_VERSION = 2
+"""Raised whenever a field changes its meaning or goes away, or a list is added; new fields do not
+raise it. 2: ``concepts`` (a `ConceptRecord` for each test, those that were not selected too, since
+p-values are corrected for all of them) and ``concept_gates`` (a `ConceptRow` for each demand)."""
 
 
 def write_json(
@@ -20,7 +23,10 @@ def write_json(
     models: Sequence[ModelFacts],
     gates: Sequence[GateRow],
     measurements: Sequence[Record],
+    concept_gates: Sequence[ConceptRow],
+    concepts: Sequence[ConceptRecord],
     costs: Sequence[CostRow],
+    cache: CacheUse | None,
 ) -> None:
     """Write the file at once: a reader sees the old one or the new one, never a part.
 
@@ -35,7 +41,10 @@ def write_json(
         "models": models,
         "gates": gates,
         "measurements": measurements,
+        "concept_gates": concept_gates,
+        "concepts": concepts,
         "costs": costs,
+        "cache": cache,
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")

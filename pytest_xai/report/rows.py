@@ -11,6 +11,9 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, TypeAlias, TypedDict
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pytest_xai.neighbour_thresholds import NeighbourSpec
     from pytest_xai.thresholds import GateSpec
     from xai_core.evaluation import Cost, Evaluation, Measurement, Stage
     from xai_core.gate import Judgement
@@ -83,7 +86,10 @@ class Record(TypedDict):
 
 
 class ModelFacts(TypedDict):
-    """What is known of a model and its images."""
+    """What is known of a model and its images.
+
+    ``masks_from`` is what predicted the masks, None where they are annotated or there are none.
+    """
 
     name: str
     fingerprint: str
@@ -93,10 +99,15 @@ class ModelFacts(TypedDict):
     images: int
     accuracy: float | None
     transform: str
+    masks_from: str | None
 
 
 class CostRow(TypedDict):
-    """What explaining with a method, or measuring a metric, took; workers' rows are added up."""
+    """What explaining with a method, or measuring a metric, took; workers' rows are added up.
+
+    ``looked_up`` results of single images were looked for in the cache, and ``found`` of them were
+    there.
+    """
 
     model: str
     data: str
@@ -105,9 +116,21 @@ class CostRow(TypedDict):
     forwards: int
     gradients: int
     seconds: float
+    looked_up: int
+    found: int
 
 
-def unmeasured(model: str, gate: GateSpec, *, data: str, file: str, error: str) -> GateRow:
+class CacheUse(TypedDict):
+    """How much of a run came from a cache: of how many results of single images, and which."""
+
+    folder: str
+    looked_up: int
+    found: int
+
+
+def unmeasured(
+    model: str, gate: GateSpec | NeighbourSpec, *, data: str, file: str, error: str
+) -> GateRow:
     """Return the row of a gate that could not be measured."""
     return GateRow(
         model=model,
@@ -212,7 +235,17 @@ def model_facts(evaluation: Evaluation, *, data: str) -> ModelFacts:
         images=len(evaluation.images),
         accuracy=evaluation.accuracy,
         transform=str(evaluation.images.transform),
+        masks_from=evaluation.images.masks_from,
     )
+
+
+def masks_note(masks_from: str) -> str:
+    """Return the words that mark predicted masks.
+
+    >>> masks_note("Segment Anything, models/sam, at the middle of the image")
+    'masks predicted by Segment Anything, models/sam, at the middle of the image, not drawn'
+    """
+    return f"masks predicted by {masks_from}, not drawn"
 
 
 def cost_rows(
@@ -233,6 +266,8 @@ def cost_rows(
                 forwards=cost.forwards - before.forwards,
                 gradients=cost.gradients - before.gradients,
                 seconds=cost.seconds - before.seconds,
+                looked_up=cost.looked_up - before.looked_up,
+                found=cost.found - before.found,
             )
             rows.append(row)
     return rows
@@ -242,12 +277,29 @@ def added_up(rows: Iterable[CostRow]) -> list[CostRow]:
     """Return one row for each part of each evaluation, however many workers had a share in it."""
     total: dict[tuple[str, ...], CostRow] = {}
     for row in rows:
-        known = total.setdefault((row["model"], row["data"], row["stage"], row["name"]), row)
-        if known is not row:
-            known["forwards"] += row["forwards"]
-            known["gradients"] += row["gradients"]
-            known["seconds"] += row["seconds"]
+        key = (row["model"], row["data"], row["stage"], row["name"])
+        if key not in total:
+            total[key] = row.copy()
+            continue
+        known = total[key]
+        known["forwards"] += row["forwards"]
+        known["gradients"] += row["gradients"]
+        known["seconds"] += row["seconds"]
+        known["looked_up"] += row["looked_up"]
+        known["found"] += row["found"]
     return list(total.values())
+
+
+def cache_use(costs: Iterable[CostRow], folder: Path | None) -> CacheUse | None:
+    """Return how much came from the cache in ``folder``; None without one."""
+    if folder is None:
+        return None
+    counts = [(cost["looked_up"], cost["found"]) for cost in costs]
+    return CacheUse(
+        folder=str(folder),
+        looked_up=sum(looked_up for looked_up, _ in counts),
+        found=sum(found for _, found in counts),
+    )
 
 
 def _finite(value: float) -> float | None:

@@ -184,7 +184,7 @@ def test_xdist_changes_nothing_of_several_sets_and_models(gates: Project) -> Non
 
 def test_json_says_of_everything_which_set_it_is_of(gates: Project) -> None:
     found = gates.json("--xai-model", "tiny", *SETS)
-    assert found["schema_version"] == 1
+    assert found["schema_version"] == 2
     names = ["whole", "faded"]
     assert [facts["data"] for facts in found["models"]] == names
     assert [row["data"] for row in found["gates"]] == [name for name in names for _ in range(3)]
