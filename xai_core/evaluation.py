@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cache, cached_property, partial
-from typing import Any, Literal, TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -27,77 +27,35 @@ from xai_core.cache.keys import Keys, Subject, is_kept
 from xai_core.classifier import Classifier
 from xai_core.decoding import Decoding
 from xai_core.errors import UndefinedMeasurementError, XaiError
-from xai_core.explainers import Complete, Explainer, Explanation, null_maps, parse_explainer
+from xai_core.explainers import Complete, Explanation, null_maps, parse_explainer
 from xai_core.imageset import Batch, ImageSet
+from xai_core.measurement import Cost, Measurement, Method, Stage
 from xai_core.metrics import METRICS, ConfiguredMetric, WholeSet
-from xai_core.parameters import as_dict, identity
-from xai_core.postprocess import PostProcess, apply
+from xai_core.postprocess import apply
 from xai_core.progress import Progress, Silent
-from xai_core.statistics import exact_mean
+
+__all__ = [
+    "ConceptSource",
+    "Cost",
+    "Evaluation",
+    "Explained",
+    "Measurement",
+    "Method",
+    "Stage",
+    "measure_rows",
+]
 
 T = TypeVar("T")
+
+ConceptSource: TypeAlias = Callable[[Classifier, str, str, Float32], Float32]
+"""Maps a classifier, a concept's name, a layer's name and images ``[N, 3, H, W]`` to the concept's
+maps ``[N, H, W]``."""
 
 Computed: TypeAlias = Iterator[tuple[Int64, Sequence[T]]]
 """Rows of images, and one result for each."""
 
 _AT_ONCE = {"explained_by", "whole_set"}
 """The needs of metrics that get all images of the set in one call."""
-
-
-@dataclass(frozen=True)
-class Method:
-    """An explainer with its post-processing under the name that a gate uses.
-
-    A raw map and a smoothed one are different explanations, so post-processing is part of a
-    method's identity.
-    """
-
-    name: str
-    explainer: Explainer
-    postprocess: tuple[PostProcess, ...] = ()
-
-    @property
-    def identity(self) -> str:
-        """The text that names explainer, parameters and post-processing; not the name."""
-        steps = [identity(self.explainer.kind, self.explainer)]
-        steps += [identity(step.name, step) for step in self.postprocess]
-        return " | ".join(steps)
-
-    @property
-    def parameters(self) -> dict[str, Any]:
-        """The explainer's parameters as builtin types."""
-        return as_dict(self.explainer)
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """One metric of one method on every image of a set.
-
-    Attributes:
-        metric: what was measured.
-        method: name of the explainer or null map.
-        made_by: the explainer; None for a null map, and for values measured elsewhere.
-        names: of the images.
-        values: float64 ``[N]``, NaN exactly where ``undefined`` has a reason.
-        undefined: index of an image -> why the metric has no value there.
-    """
-
-    metric: ConfiguredMetric
-    method: str
-    names: tuple[str, ...]
-    values: Float64 = field(repr=False)
-    undefined: dict[int, str] = field(default_factory=dict)
-    made_by: Method | None = None
-
-    @property
-    def defined(self) -> Float64:
-        """The values that exist."""
-        return self.values[~np.isnan(self.values)]
-
-    @property
-    def mean(self) -> float:
-        """Mean over the images that have a value; NaN if none has."""
-        return exact_mean(self.defined) if len(self.defined) else float("nan")
 
 
 @dataclass(frozen=True)
@@ -121,32 +79,6 @@ class Explained:
     def attributions(self) -> Float32 | None:
         """Signed attributions, float32 ``[N, 3, H, W]``; None where the method has none."""
         return self.evaluation.explain(self.method).attributions
-
-
-Stage = Literal["classify", "explain", "measure"]
-
-ConceptSource: TypeAlias = Callable[[Classifier, str, str, Float32], Float32]
-"""Maps a classifier, a concept's name, a layer's name and images ``[N, 3, H, W]`` to the concept's
-maps ``[N, H, W]``."""
-
-
-@dataclass
-class Cost:
-    """What a part of an evaluation took.
-
-    Attributes:
-        forwards: images scored without gradients.
-        gradients: images whose gradient was taken.
-        seconds: of wall time.
-        looked_up: results of single images that were looked for in the cache.
-        found: those of them that were there, and so took no pass.
-    """
-
-    forwards: int = 0
-    gradients: int = 0
-    seconds: float = 0.0
-    looked_up: int = 0
-    found: int = 0
 
 
 class Evaluation:
