@@ -78,7 +78,7 @@ def nodes_of_model(
     """Yield one collector for each explainer (or image set, if several)."""
     from pytest_xai.session import session_of
 
-    sources = session_of(parent.config).image_sources(model, plan)
+    sources = session_of(parent.config).sources.image_sources(model, plan)
     sets = tuple(source.name for source in sources) or ("",)
     if len(sets) == 1:
         yield from nodes_of_subject(parent, Subject(model, sets[0], sets), plan)

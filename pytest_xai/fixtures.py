@@ -77,7 +77,9 @@ def xai_data(xai_model: Classifier, request: pytest.FixtureRequest) -> str | Non
 
     session = session_of(request.config)
     with _message_alone():
-        sources = session.image_sources(xai_model.name, session.thresholds_of(xai_model.name))
+        sources = session.sources.image_sources(
+            xai_model.name, session.thresholds_of(xai_model.name)
+        )
     return getattr(request, "param", sources[0].name if sources else None)
 
 

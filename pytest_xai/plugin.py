@@ -126,7 +126,7 @@ def _sets_of_models(config: pytest.Config) -> dict[str, list[str | None]]:
     sets: dict[str, list[str | None]] = {}
     for model in settings.fixture_models:
         try:
-            sources = session.image_sources(model, session.thresholds_of(model))
+            sources = session.sources.image_sources(model, session.thresholds_of(model))
         except XaiError:  # which the fixtures say
             sources = ()
         sets[model] = [source.name for source in sources] or [None]

@@ -15,11 +15,11 @@ from pytest_xai.concept_sources import ConceptSource
 from pytest_xai.image_sources import ImageSource
 from pytest_xai.neighbour_session import judged_at
 from pytest_xai.once import Once
-from pytest_xai.predicted_masks import with_masks_of
 from pytest_xai.progress import terminal_progress
 from pytest_xai.report.rows import cost_rows, model_facts, records
-from pytest_xai.settings import Settings, chosen, project_root, read_settings
-from pytest_xai.threshold_files import DEMO_MODELS, threshold_file_of
+from pytest_xai.settings import Settings, project_root, read_settings
+from pytest_xai.sources import Sources
+from pytest_xai.threshold_files import threshold_file_of
 from pytest_xai.thresholds import (
     DataTable,
     GateSpec,
@@ -29,7 +29,7 @@ from pytest_xai.thresholds import (
     seeded_explainer,
 )
 from xai_core.cache import DEFAULT_LIMIT, DiskCache
-from xai_core.classifier import Classifier, load_classifier
+from xai_core.classifier import Classifier
 from xai_core.concepts.tcav import TCAV
 from xai_core.errors import ParameterError, XaiError, did_you_mean
 from xai_core.evaluation import Evaluation, Explained, Measurement, Method
@@ -70,56 +70,19 @@ class _Opened:
 class XaiSession:
     """What gates and fixtures of one run share.
 
-    Where a method takes ``data``, it is the name of one of the model's `image_sources`; None is
-    the first, which usually is the only one.
+    Where a method takes ``data``, it is the name of one of the model's `Sources.image_sources`;
+    None is the first, which usually is the only one.
     """
 
     def __init__(self, settings: Settings, root: Path, progress: Progress | None) -> None:
         self.settings = settings
         self.root = root
+        self.sources = Sources(settings, root)
         self._progress = progress
         self._once = Once()
         self._opened: list[_Opened] = []
         self._beside: list[tuple[_Opened, Measurement]] = []  # what no evaluation lists
         self._concepts = ConceptSession(root, progress)
-
-    @property
-    def seed(self) -> int:
-        """Seed of everything random that does not set its own."""
-        return chosen(self.settings.seed, self.settings.ini_seed) or 0
-
-    def image_sources(
-        self, model: str, thresholds: ThresholdFile | None
-    ) -> tuple[ImageSource, ...]:
-        """Return the image sets that ``model`` is explained on; none where nothing names one."""
-        table = thresholds.data if thresholds else DataTable()
-        if self.settings.data:
-            return self.settings.data
-        if table.paths is not None:
-            return tuple(
-                ImageSource(name, self._under_root(path)) for name, path in table.paths.items()
-            )
-        if table.path is not None:
-            return (ImageSource.of(self._under_root(table.path)),)
-        if model in DEMO_MODELS:
-            return (ImageSource.of("demo"),)
-        if self.settings.ini_data is not None:
-            return (ImageSource.of(self._under_root(self.settings.ini_data)),)
-        return ()
-
-    def concept_source(self, model: str, thresholds: ThresholdFile | None) -> ConceptSource:
-        """Return where the concepts of ``model`` come from."""
-        settings, table = self.settings, thresholds.data if thresholds else DataTable()
-        library = settings.concepts
-        if library is None and table.concepts is not None:
-            library = self._under_root(table.concepts)
-        if library is None and settings.ini_concepts is not None:
-            library = self._under_root(settings.ini_concepts)
-        if library is None and model in DEMO_MODELS:
-            library = "demo"
-        specs = thresholds.concepts if thresholds else ()
-        own = tuple((spec.name, spec.images) for spec in specs if spec.images is not None)
-        return ConceptSource(library, own, thresholds.shown if thresholds else None)
 
     def concept_test(
         self,
@@ -154,7 +117,7 @@ class XaiSession:
         Raises:
             XaiError: an unknown concept, class, layer or parameter, or too few images.
         """
-        tcav = from_table(TCAV, {"seed": self.seed, **parameters}, what="xai_tcav")
+        tcav = from_table(TCAV, {"seed": self.sources.seed, **parameters}, what="xai_tcav")
         subject = self._concept_subject(model, self.thresholds_of(model), data)
         return self._concepts.test(subject, concept, of_class, against, tcav)
 
@@ -202,7 +165,7 @@ class XaiSession:
         opened = self._open(model, thresholds, data)
 
         def judge_once() -> NeighbourJudgement:
-            path = self._under_root(gate.method.reference)
+            path = self.sources.under_root(gate.method.reference)
             coco = path.endswith(".json")
             found = judged_at(
                 gate,
@@ -213,7 +176,11 @@ class XaiSession:
                     size=evaluation.classifier.size,
                     limit=gate.method.limit,
                     num_classes=evaluation.classifier.num_classes,
-                    **(self._coco_options(thresholds.data, ImageSource.of(path)) if coco else {}),
+                    **(
+                        self.sources.coco_options(thresholds.data, ImageSource.of(path))
+                        if coco
+                        else {}
+                    ),
                 ),
                 self._progress,
             )
@@ -239,7 +206,9 @@ class XaiSession:
             XaiError: it cannot be loaded.
         """
         table = thresholds.model if thresholds else ModelTable()
-        found: Classifier = self._once(("model", model, table), lambda: self._load(model, table))
+        found: Classifier = self._once(
+            ("model", model, table), lambda: self.sources.load_classifier(model, table)
+        )
         return found
 
     def thresholds(self, path: Path) -> ThresholdFile:
@@ -250,7 +219,7 @@ class XaiSession:
         """
         shown = os.fspath(path.relative_to(self.root) if path.is_relative_to(self.root) else path)
         found: ThresholdFile = self._once(
-            ("file", path), lambda: read_thresholds(path, shown=shown, seed=self.seed)
+            ("file", path), lambda: read_thresholds(path, shown=shown, seed=self.sources.seed)
         )
         return found
 
@@ -294,7 +263,7 @@ class XaiSession:
         if ":" not in explainer and explainer not in EXPLAINERS:
             msg = f"no explainer {explainer!r}: {did_you_mean(explainer, [*named, *EXPLAINERS])}"
             raise ParameterError(msg)
-        built = seeded_explainer(explainer, parameters, self.seed)
+        built = seeded_explainer(explainer, parameters, self.sources.seed)
         return Explained(evaluation, Method(explainer, built, steps))
 
     def explainer(self, text: str) -> Explainer:
@@ -304,7 +273,7 @@ class XaiSession:
             ParameterError: it names none, or parameters that it does not have.
         """
         kind, parameters = split_explainer(text)
-        return seeded_explainer(kind, parameters, self.seed)
+        return seeded_explainer(kind, parameters, self.sources.seed)
 
     def report(self) -> dict[str, Any]:
         """Return what was measured and tested since the last call, in builtin types."""
@@ -326,29 +295,12 @@ class XaiSession:
             found["records"] += records(opened.evaluation, measurement, data=opened.data)
         return found
 
-    def _load(self, model: str, table: ModelTable) -> Classifier:
-        settings = self.settings
-        weights = settings.weights_of(model)
-        if weights is None and table.weights is not None:
-            weights = self._under_root(table.weights)
-        return load_classifier(
-            table.spec or model,
-            weights=weights,
-            device=chosen(settings.device, settings.ini_device) or "cpu",
-            batch_size=chosen(settings.batch, settings.ini_batch),
-            size=table.size,
-            normalization=table.normalization,
-            num_classes=table.num_classes,
-            seed=self.seed,
-            name=model,
-        )
-
     def _open(self, model: str, thresholds: ThresholdFile | None, data: str | None) -> _Opened:
         """Return ``model`` on one of its image sets, opened once."""
         table = thresholds.data if thresholds else DataTable()
         classifier = self.classifier(model, thresholds)
-        source = self._source(model, thresholds, data)
-        concepts = self.concept_source(model, thresholds)
+        source = self.sources.image_source(model, thresholds, data)
+        concepts = self.sources.concept_source(model, thresholds)
         # As text, because the labels of a COCO file are a dict.
         key = (
             ("images", model, thresholds.model if thresholds else None, repr(table), source),
@@ -366,27 +318,11 @@ class XaiSession:
         source: ImageSource,
         concepts: ConceptSource,
     ) -> _Opened:
-        table = thresholds.data if thresholds else DataTable()
-        images = load_imageset(
-            source.path,
-            transform=table.transform,
-            size=classifier.size,
-            limit=chosen(self.settings.limit, table.limit, self.settings.ini_limit),
-            num_classes=classifier.num_classes,
-            **self._coco_options(table, source),
-        )
-        if thresholds is not None and table.predicted_masks is not None:
-            images = with_masks_of(
-                self._under_root(table.predicted_masks),
-                images,
-                shown=table.predicted_masks,
-                place=thresholds.places["predicted_masks"],
-                device=classifier.device,
-            )
+        images = self.sources.load_images(classifier, thresholds, source)
         evaluation = Evaluation(
             classifier,
             images,
-            seed=self.seed,
+            seed=self.sources.seed,
             progress=self._progress,
             concept_source=self._concept_maps(concepts, classifier.size),
             cache=self._cache(),
@@ -424,33 +360,8 @@ class XaiSession:
     ) -> ConceptSubject:
         _ = self.evaluation(model, thresholds, data)  # knows the accuracy, which reports show
         opened = self._open(model, thresholds, data)
-        source = self.concept_source(model, thresholds)
+        source = self.sources.concept_source(model, thresholds)
         return ConceptSubject(opened.evaluation, opened.data, source)
-
-    def _coco_options(self, table: DataTable, source: ImageSource) -> dict[str, Any]:
-        """Return what the threshold file says of its COCO file, unless ``source`` is no such."""
-        meant = [path for path in (table.paths or {}).values() if path.endswith(".json")]
-        if (self.settings.data or meant) and not source.path.endswith(".json"):
-            return {}
-        images = None if table.images is None else self._under_root(table.images)
-        return {"images": images, "labels": table.labels}
-
-    def _source(
-        self, model: str, thresholds: ThresholdFile | None, data: str | None
-    ) -> ImageSource:
-        sources = self.image_sources(model, thresholds)
-        if not sources:
-            msg = (
-                f"no images for {model}: give --xai-data PATH, or `path` under [data] in its "
-                "threshold file, or the ini xai_data"
-            )
-            raise XaiError(msg)
-        return next(source for source in sources if data in (None, source.name))
-
-    def _under_root(self, path: str) -> str:
-        """Return a path of the project, relative to the root; other texts as they are."""
-        under = self.root / path
-        return os.fspath(under) if under.exists() else path
 
 
 SESSION = pytest.StashKey[XaiSession]()
