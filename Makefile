@@ -59,7 +59,8 @@ lint: $(READY)
 	$(BIN)/mypy
 	$(BIN)/mypy examples/paper/study.py examples/densenet121/train.py \
 		examples/explainers/survey.py examples/metrics/separation.py examples/metrics/centring.py \
-		examples/concepts/verdicts.py examples/concepts/type_one.py
+		examples/concepts/verdicts.py examples/concepts/type_one.py \
+		examples/power/coverage.py
 	$(BIN)/lint-imports
 
 bench: $(READY)

@@ -1,4 +1,4 @@
-"""Intervals and verdicts against closed forms, SciPy, and simulation."""
+"""Verdicts, skill scores and families of tests against closed forms, SciPy, and counting."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xai_core import statistics
 from xai_core.errors import ParameterError
 from xai_core.statistics import (
     Interval,
     exact_mean,
+    false_alarm_rate,
     holm,
     images_to_settle,
     mean_interval,
+    resampling,
     skill,
     skill_interval,
     smallest_detectable_drop,
@@ -31,111 +32,10 @@ def beta_values(n: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).beta(2, 5, size=n)
 
 
-@pytest.fixture
-def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(statistics, "RESAMPLES", 499)
-
-
-@pytest.mark.parametrize("confidence", [0.5, 0.9, 0.95, 0.99])
-@pytest.mark.parametrize(("hits", "n"), [(0, 5), (1, 2), (3, 20), (82, 200), (20, 20)])
-def test_the_interval_of_a_share_is_wilsons(hits: int, n: int, confidence: float) -> None:
-    values = np.array([1.0] * hits + [0.0] * (n - hits))
-    expected = scipy.stats.binomtest(hits, n).proportion_ci(confidence, method="wilson")
-    interval = mean_interval(values, confidence=confidence, bounds=BOUNDS)
-    assert interval.low == pytest.approx(expected.low, abs=1e-12)
-    assert interval.high == pytest.approx(expected.high, abs=1e-12)
-    assert interval.confidence == confidence
-
-
-def test_a_share_in_percent_is_wilsons_interval_in_percent() -> None:
-    share = np.array([1.0] * 3 + [0.0] * 17)
-    plain = mean_interval(share, bounds=BOUNDS)
-    percent = mean_interval(share * 100, bounds=(0, 100))
-    assert (percent.low, percent.high) == pytest.approx((plain.low * 100, plain.high * 100))
-
-
-def test_ones_and_zeros_of_a_metric_without_bounds_are_resampled() -> None:
-    values = np.array([0.0] * 50)
-    assert mean_interval(values).high == 0
-    assert mean_interval(values, bounds=BOUNDS).high > 0.05
-
-
-@pytest.mark.parametrize("confidence", [0.8, 0.95])
-@pytest.mark.parametrize("n", [8, 40, 300])
-def test_other_values_get_the_percentile_bootstrap(n: int, confidence: float) -> None:
-    values = beta_values(n)
-    expected = scipy.stats.bootstrap(
-        (values,),
-        np.mean,
-        n_resamples=20_000,
-        confidence_level=confidence,
-        method="percentile",
-        rng=np.random.default_rng(1),
-    ).confidence_interval
-    interval = mean_interval(values, confidence=confidence, bounds=BOUNDS)
-    width = expected.high - expected.low
-    assert interval.low == pytest.approx(expected.low, abs=0.04 * width)
-    assert interval.high == pytest.approx(expected.high, abs=0.04 * width)
-
-
-def test_many_values_give_the_normal_interval() -> None:
-    values = beta_values(500)
-    half = 1.959964 * values.std(ddof=1) / math.sqrt(500)
-    interval = mean_interval(values)
-    assert interval.low == pytest.approx(values.mean() - half, abs=0.04 * half)
-    assert interval.high == pytest.approx(values.mean() + half, abs=0.04 * half)
-
-
-def test_the_interval_depends_on_the_seed_alone() -> None:
-    values = beta_values(30)
-    assert mean_interval(values, seed=3) == mean_interval(values, seed=3)
-    assert mean_interval(values, seed=3) != mean_interval(values, seed=4)
-
-
-@pytest.mark.parametrize("value", [0.0, 0.1, 1 / 3, 0.7, -12.3])
-@pytest.mark.parametrize("n", [2, 3, 7, 30])
-def test_equal_values_give_an_interval_of_no_width(value: float, n: int) -> None:
-    interval = mean_interval(np.full(n, value))
-    assert (interval.low, interval.high) == (value, value)
-    assert verdict(interval, value, above=True) == "pass"
-    assert verdict(interval, value, above=False) == "pass"
-
-
-def test_one_value_says_nothing_of_its_spread() -> None:
-    assert mean_interval(np.array([0.4]), bounds=BOUNDS) == Interval(0, 1)
-    assert mean_interval(np.array([0.4])) == Interval(-math.inf, math.inf)
-    assert mean_interval(np.array([1.0]), bounds=BOUNDS) == Interval(0, 1)
-
-
-@pytest.mark.parametrize(
-    ("values", "confidence", "message"),
-    [
-        ([], 0.95, "at least one value"),
-        ([[0.1, 0.2]], 0.95, "at least one value"),
-        ([0.1, math.nan], 0.95, "finite values"),
-        ([0.1, math.inf], 0.95, "finite values"),
-        ([0.1, 0.2], 0.0, "between 0 and 1, got 0.0"),
-        ([0.1, 0.2], 1.0, "between 0 and 1, got 1.0"),
-        ([0.1, 0.2], 95, "between 0 and 1, got 95"),
-        ([0.1, 0.2], math.nan, "between 0 and 1, got nan"),
-    ],
-)
-def test_what_has_no_interval_is_refused(
-    values: list[float], confidence: float, message: str
-) -> None:
-    with pytest.raises(ParameterError, match=message):
-        mean_interval(np.array(values), confidence=confidence)
-
-
-@pytest.mark.usefixtures("few_resamples")
-def test_the_interval_covers_the_true_mean_about_as_often_as_it_says() -> None:
-    truth = 2 / 7  # of Beta(2, 5)
-    rng = np.random.default_rng(11)
-    covered = 0
-    for repetition in range(300):
-        interval = mean_interval(rng.beta(2, 5, size=30), bounds=BOUNDS, seed=repetition)
-        covered += interval.low <= truth <= interval.high
-    assert 0.90 <= covered / 300 <= 0.99
+def expanded(confidence: float, n: int) -> float:
+    """The confidence at which an expanded interval takes its percentiles."""
+    t = scipy.stats.t.ppf((1 + confidence) / 2, n - 1)
+    return float(1 - 2 * scipy.stats.norm.sf(math.sqrt(n / (n - 1)) * t))
 
 
 @pytest.mark.parametrize(
@@ -178,7 +78,7 @@ def test_a_mean_on_the_wrong_side_never_passes_and_on_the_right_side_never_fails
 ) -> None:
     mean = math.fsum(values) / len(values)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(statistics, "RESAMPLES", 499)
+        patch.setattr(resampling, "RESAMPLES", 499)
         outcome = verdict(mean_interval(values, bounds=(-1, 1), seed=seed), threshold, above=above)
     if mean == threshold:
         return
@@ -231,13 +131,31 @@ def test_the_interval_of_a_skill_resamples_images_with_their_nulls() -> None:
         return (values.mean(axis) - null.mean(axis)) / (1 - null.mean(axis))
 
     expected = scipy.stats.bootstrap(
-        (values, null), of, paired=True, method="percentile", n_resamples=20_000, rng=rng
+        (values, null),
+        of,
+        paired=True,
+        method="BCa",
+        confidence_level=expanded(0.95, 60),
+        n_resamples=20_000,
+        rng=rng,
     ).confidence_interval
     width = expected.high - expected.low
     assert paired.low == pytest.approx(expected.low, abs=0.05 * width)
     assert paired.high == pytest.approx(expected.high, abs=0.05 * width)
     shuffled = skill_interval(values, rng.permutation(null), perfect=1.0)
     assert paired.high - paired.low < 0.3 * (shuffled.high - shuffled.low)
+
+
+def test_a_skill_that_every_image_agrees_on_has_an_interval_of_no_width() -> None:
+    null = beta_values(20)
+    with np.errstate(all="raise"):
+        found = skill_interval(null, null, perfect=1.0)
+    assert (found.low, found.high) == (0, 0)
+
+
+def test_the_skill_of_one_image_has_no_finite_interval() -> None:
+    found = skill_interval(np.array([0.5]), np.array([0.2]), perfect=1.0)
+    assert (found.low, found.high) == (-math.inf, math.inf)
 
 
 def test_the_smallest_detectable_drop_is_what_so_many_images_show_with_power_point_eight() -> None:
@@ -293,6 +211,31 @@ def test_holm_refuses_what_is_no_p_value() -> None:
     for wrong in ([math.nan], [-0.1], [1.1]):
         with pytest.raises(ParameterError, match=r"p-values lie in \[0, 1\]"):
             holm(wrong)
+
+
+@pytest.mark.parametrize("level", [0.025, 0.3])
+def test_the_false_alarm_rate_of_a_family_under_holm_is_the_level_of_one_test(level: float) -> None:
+    """Independent true null hypotheses, counted: no alarm where the smallest p-value holds."""
+    tests = 8
+    p_values = np.random.default_rng(0).random((20_000, tests))
+    corrected = np.array([min(holm(row)) for row in p_values.tolist()])
+    assert (corrected <= level).mean() <= false_alarm_rate(tests, level) + 0.01
+    alarms = (p_values.min(axis=1) <= level).mean()
+    assert alarms == pytest.approx(1 - (1 - level) ** tests, abs=0.01)
+    assert alarms <= false_alarm_rate(tests, level, correction="none")
+    assert alarms > 2.5 * false_alarm_rate(tests, level)
+
+
+def test_a_family_has_a_size_and_a_level() -> None:
+    assert false_alarm_rate(0, 0.05) == 0
+    assert false_alarm_rate(0, 0.05, correction="none") == 0
+    assert false_alarm_rate(3, 0.05, correction="none") == pytest.approx(0.15)
+    assert false_alarm_rate(99, 0.05, correction="none") == 1
+    with pytest.raises(ParameterError, match="the size of a family is 0 or more, got -1"):
+        false_alarm_rate(-1, 0.05)
+    for level in (0.0, 1.0, math.nan):
+        with pytest.raises(ParameterError, match="`level` must be between 0 and 1"):
+            false_alarm_rate(3, level)
 
 
 def test_the_mean_of_equal_values_is_that_value() -> None:

@@ -1,0 +1,53 @@
+"""What an interval says about a threshold, and how many images would say more."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+from xai_core.arrays import Float64
+from xai_core.parameters import require
+from xai_core.statistics.intervals import Interval
+
+Outcome = Literal["pass", "fail", "inconclusive"]
+
+
+def verdict(interval: Interval, threshold: float, *, above: bool) -> Outcome:
+    """Return whether the interval proves that the mean is on the right side of ``threshold``.
+
+    Raises:
+        ParameterError: an end of the interval or the threshold is NaN: no comparison with NaN
+            may ever look like a pass.
+    """
+    ends = (interval.low, interval.high, threshold)
+    require(not any(math.isnan(end) for end in ends), f"cannot compare NaN: {ends}")
+    if above:
+        if interval.low >= threshold:
+            return "pass"
+        return "fail" if interval.high < threshold else "inconclusive"
+    if interval.high <= threshold:
+        return "pass"
+    return "fail" if interval.low > threshold else "inconclusive"
+
+
+def smallest_detectable_drop(values: Float64) -> float:
+    """Return the drop of the mean that n images detect with power .8 at a one-sided level .05.
+
+    ``(z_.95 + z_.80) * sd / sqrt(n)`` with z_.95 + z_.80 = 2.49; NaN for a single value.
+    """
+    if len(values) < 2:
+        return math.nan
+    return 2.49 * float(values.std(ddof=1)) / math.sqrt(len(values))
+
+
+def images_to_settle(interval: Interval, mean: float, threshold: float, n: int) -> int | None:
+    """Return about how many images would move the threshold out of the interval.
+
+    The width of an interval falls with the square root of n. None where no number helps: the
+    mean is the threshold but for rounding, or one image has no interval.
+    """
+    gap = abs(mean - threshold)
+    half = (interval.high - interval.low) / 2
+    if not math.isfinite(half) or n < 2 or gap <= 1e-4 * half:
+        return None
+    return max(n + 1, math.ceil(n * (half / gap) ** 2))
