@@ -74,10 +74,15 @@ class ThresholdItem(pytest.Item):
             return str(excinfo.value)
         if self.config.getoption("tbstyle") != "auto" or self.config.getoption("fulltrace"):
             return super().repr_failure(excinfo, *args, **kwargs)
-        runs_in = inspect.getfile(type(self))
-        return excinfo.getrepr(
-            style="short", tbfilter=lambda found: found.traceback.cut(path=runs_in)
-        )
+        return excinfo.getrepr(style="short", tbfilter=self._from_our_code_on)
+
+    def _from_our_code_on(self, excinfo: pytest.ExceptionInfo[BaseException]) -> Any:
+        """Return the frames from the item on, without those of the evaluation between."""
+        from xai_core import evaluation
+
+        found = excinfo.traceback.cut(path=inspect.getfile(type(self)))
+        plumbing, last = Path(evaluation.__file__), found[-1]
+        return found.filter(lambda entry: entry is last or Path(entry.path) != plumbing)
 
     def reportinfo(self) -> tuple[Path, int | None, str]:
         """Return where the demand stands, and the heading of its failure."""

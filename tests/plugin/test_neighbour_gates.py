@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import runpy
+from pathlib import Path
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
@@ -11,7 +13,6 @@ import numpy as np
 import pytest
 from conftest import HEAD
 from PIL import Image
-from tiny import images as tiny_images
 
 from xai_core.classifier import load_classifier
 from xai_core.concepts.neighbours import neighbour_agreement
@@ -19,9 +20,10 @@ from xai_core.imageset import load_imageset
 from xai_core.statistics import mean_interval
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from conftest import Project
+
+# Not imported: in this process only inner runs may know a module of that name.
+tiny_images = runpy.run_path(str(Path(__file__).with_name("tiny.py")), run_name="outer")["images"]
 
 NAMES = ("reddish", "greenish", "bluish")
 # One image that is blue is called reddish. The last one is the nearest to all the tiny images by

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import sys
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
@@ -251,10 +252,25 @@ def save_segment_anything(folder: Path) -> None:
     model.save_pretrained(folder)
 
 
-@needs_transformers
-def test_a_checkpoint_of_segment_anything_gives_its_masks_to_the_metrics(project: Project) -> None:
-    folder = project.path / "models" / "sam"
+@pytest.fixture(scope="module")
+def segment_anything(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny random checkpoint, loaded once before any inner run.
+
+    transformers imports its parts when they are asked for; of those that an inner run is the first
+    to ask for, pytester forgets the modules, and the next load would mix them with new ones.
+    """
+    folder: Path = tmp_path_factory.mktemp("sam")
     save_segment_anything(folder)
+    load_segment_anything(folder)
+    return folder
+
+
+@needs_transformers
+def test_a_checkpoint_of_segment_anything_gives_its_masks_to_the_metrics(
+    segment_anything: Path, project: Project
+) -> None:
+    folder = project.path / "models" / "sam"
+    shutil.copytree(segment_anything, folder)
     project.thresholds(gates("iou = { below = 0.0 }"), head=BARE)
     result = project.run(*ASKED, "--xai-json", "found.json")
     note = "masks predicted by Segment Anything, models/sam, at the middle of the image, not drawn"

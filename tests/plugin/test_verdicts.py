@@ -178,7 +178,7 @@ def test_a_failure_says_what_decided_and_shows_the_worst_images(project: Project
 def test_the_command_in_a_failure_runs_just_that_gate(
     asked: list[str], kept: list[str], project: Project
 ) -> None:
-    project.gates(precision="above = 0.5", iou="above = 1.5")
+    project.gates(precision="above = 0.3", iou="above = 1.5")
     project.pytester.makepyfile(test_other="def test_other(): pass")
     result = project.run(*asked)
     at = result.outlines.index("run just this gate again:")
