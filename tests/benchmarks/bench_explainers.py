@@ -27,33 +27,24 @@ def test_integrated_gradients_are_twice_as_fast_as_captum_at_the_same_integral(b
     ratios = interleaved(theirs, ours, rounds=5)
     benchmark.extra_info["captum / ours"] = ratios
     benchmark.pedantic(ours, rounds=1)
+    # Of the very weights that run, it is Captum's integral.
+    same = CaptumIG(classifier.private_module(folded=True))
+    same = same.attribute(torch.from_numpy(image), target=340, n_steps=50).detach().numpy()
+    difference = relative(found["ours"].attributions, same)
+    # Folding rounds the weights anew, and rounding flips ReLUs: in float32 nobody, Captum on the
+    # user's own network included, is nearer to that network's integral than some thousandths.
     exact = integrated_in_float64(plain, image, 340)
     error = relative(found["ours"].attributions, exact)
     captums = relative(found["theirs"].detach().numpy(), exact)
+    benchmark.extra_info["relative difference"] = difference
     benchmark.extra_info["relative error of ours, of captum's"] = [error, captums]
     print(
-        f"\ncaptum / ours: {middle(ratios):.2f} of {np.round(ratios, 2)}; "
-        f"off float64: ours {error:.1e}, captum's {captums:.1e}"
+        f"\ncaptum / ours: {middle(ratios):.2f} of {np.round(ratios, 2)}; differ {difference:.1e} "
+        f"on the same weights; off float64: ours {error:.1e}, captum's {captums:.1e}"
     )
-    # Rounding flips ReLUs: in float32 nobody is nearer to the integral than this.
+    assert difference < 1e-3
     assert error < 2 * captums
     assert middle(ratios) >= 2.0
-
-
-def test_integrated_gradients_are_captums_integral_where_rounding_flips_nothing(benchmark):
-    """The same ResNet-50 with SiLU, which has no kink, in place of ReLU."""
-    plain, classifier = resnet50(activation=torch.nn.SiLU)
-    image = np.random.default_rng(0).random((1, 3, 224, 224), dtype=np.float32)
-
-    def ours():
-        return IntegratedGradients(steps=50).explain(classifier, image, np.array([340]))
-
-    found = benchmark.pedantic(ours, rounds=1)
-    theirs = CaptumIG(plain).attribute(torch.from_numpy(image), target=340, n_steps=50)
-    difference = relative(found.attributions, theirs.detach().numpy())
-    benchmark.extra_info["relative difference"] = difference
-    print(f"\nours and captum's differ {difference:.1e}")
-    assert difference < 1e-3
 
 
 def test_grad_cam_costs_at_most_1_3_forward_passes(benchmark):

@@ -24,12 +24,9 @@ _WEIGHTS = Path(__file__).parents[3] / "shared/data/weights/resnet50.safetensors
 class Normalised(nn.Module):
     """The user's own ResNet-50 with its normalisation before it, as a peer library takes it."""
 
-    def __init__(self, activation: type[nn.Module] = nn.ReLU) -> None:
+    def __init__(self) -> None:
         super().__init__()
         self.model = import_torchvision().models.resnet50(weights=None).eval()
-        for module in list(self.model.modules()):
-            if isinstance(getattr(module, "relu", None), nn.ReLU):
-                module.relu = activation()
         if _WEIGHTS.is_file():
             self.model.load_state_dict(
                 {key: value.float() for key, value in read_state_dict(_WEIGHTS).items()}
@@ -41,9 +38,9 @@ class Normalised(nn.Module):
         return self.model((images - self.mean) / self.std)
 
 
-def resnet50(activation: type[nn.Module] = nn.ReLU) -> tuple[Normalised, TorchClassifier]:
+def resnet50() -> tuple[Normalised, TorchClassifier]:
     """Return a plain ResNet-50 and our classifier around the same weights."""
-    plain = Normalised(activation)
+    plain = Normalised()
     classifier = load_classifier(plain.model, normalization="imagenet", name="resnet50")
     assert isinstance(classifier, TorchClassifier)
     return plain, classifier
