@@ -15,10 +15,9 @@ from pytest_xai.report.concept_rows import ConceptRecord, concept_record
 from pytest_xai.report.rows import CostRow
 from xai_core.concepts.features import FeatureStore
 from xai_core.concepts.result import TCAVResult
-from xai_core.concepts.tcav import TCAV
+from xai_core.concepts.tcav import TCAV, corrected
 from xai_core.errors import ConceptError, ImageSetError, LayerError, XaiError, did_you_mean
 from xai_core.progress import Progress, Silent
-from xai_core.statistics import holm
 
 if TYPE_CHECKING:
     from xai_core.classifier import Classifier
@@ -147,13 +146,11 @@ class ConceptSession:
                 tested[spec.name, case] = self._of_spec(subject, spec, case, seen, title)
             except XaiError as error:
                 tested[spec.name, case] = error.with_traceback(None)
-        results = list(tested.values())
-        p_values = holm([found.p if isinstance(found, TCAVResult) else 1.0 for found in results])
-        for (key, found), p in zip(tuple(tested.items()), p_values, strict=True):
-            if isinstance(found, TCAVResult):
-                corrected = replace(found, p_corrected=p, tests=len(tested))
-                tested[key] = corrected
-                self._record(subject, corrected, key[0], file=subject.source.shown or "")
+        made = {key: one for key, one in tested.items() if isinstance(one, TCAVResult)}
+        family = corrected(list(made.values()), failed=len(tested) - len(made))
+        for key, found in zip(made, family, strict=True):
+            tested[key] = found
+            self._record(subject, found, key[0], file=subject.source.shown or "")
         return tested
 
     def _of_spec(

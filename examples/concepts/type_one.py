@@ -19,12 +19,13 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
+from verdicts import class_images
 
-from xai_core import ImageSet, XaiError, load_classifier, load_imageset
+from xai_core import XaiError, load_classifier, load_imageset
 from xai_core.arrays import Float32
 from xai_core.concepts import TCAV, FeatureStore, concept_set, load_concept
 from xai_core.demo.scenes import concept_images
-from xai_core.errors import ConceptError, did_you_mean
+from xai_core.errors import ConceptError
 from xai_core.statistics import wilson
 
 
@@ -75,7 +76,8 @@ def run(given: argparse.Namespace) -> list[Row]:
     """Return one row for each layer."""
     classifier = load_classifier(given.model, weights=given.weights)
     store = FeatureStore(classifier)
-    images, target = _class_images(given, classifier.size, classifier.num_classes)
+    images = load_imageset(given.data, size=classifier.size, num_classes=classifier.num_classes)
+    images, target = class_images(images, given.label)
     pool = _random_images(given, classifier.size)
     if len(pool) < given.set_size * 3:
         msg = f"{len(pool)} random images; sets of {given.set_size} need {3 * given.set_size}"
@@ -110,17 +112,6 @@ def run(given: argparse.Namespace) -> list[Row]:
             )
         )
     return rows
-
-
-def _class_images(
-    given: argparse.Namespace, size: tuple[int, int], num_classes: int
-) -> tuple[ImageSet, int]:
-    images = load_imageset(given.data, size=size, num_classes=num_classes)
-    names = {name: label for label, name in images.classes.items()}
-    if given.label not in names:
-        msg = f"{images.name}: no class {given.label!r}: {did_you_mean(given.label, names)}"
-        raise ConceptError(msg)
-    return images.of_label(names[given.label]), names[given.label]
 
 
 def _random_images(given: argparse.Namespace, size: tuple[int, int]) -> Float32:

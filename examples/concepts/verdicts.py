@@ -63,7 +63,7 @@ def run(given: argparse.Namespace) -> list[TCAVResult]:
     store = FeatureStore(classifier)
     asked = given.ask or [name for name in library.concepts if name != "random"]
     layers = given.layers or [classifier.default_layer()]
-    classes = {label: _class_images(images, label) for label in given.labels}
+    classes = {label: class_images(images, label) for label in given.labels}
     results = []
     for layer in layers:
         tcav = TCAV(
@@ -142,7 +142,12 @@ def draw(
     figure.savefig(path)
 
 
-def _class_images(images: ImageSet, label: str) -> tuple[ImageSet, int]:
+def class_images(images: ImageSet, label: str) -> tuple[ImageSet, int]:
+    """Return the images of the class called ``label``, and its index.
+
+    Raises:
+        ConceptError: the set has no class of that name.
+    """
     indices = {name: index for index, name in images.classes.items()}
     if label not in indices:
         msg = f"{images.name}: no class {label!r}: {did_you_mean(label, indices)}"

@@ -22,7 +22,7 @@ from xai_core.classifier import Classifier
 from xai_core.classifier.layered import with_layers
 from xai_core.concepts.layer_gradients import layer_integrated_gradients
 from xai_core.errors import ConceptError
-from xai_core.imageset import ImageSet
+from xai_core.imageset import ImageSet, pixel_digest
 from xai_core.parameters import identity, require
 
 T = TypeVar("T")
@@ -162,13 +162,7 @@ class FeatureStore:
 
     def _image_digests(self, images: ImageSet) -> tuple[str, ...]:
         if images not in self._digests:
-            self._digests[images] = tuple(
-                hashlib.sha256(
-                    f"{sample.image.shape}".encode()
-                    + np.ascontiguousarray(sample.image, dtype="<f4").tobytes()
-                ).hexdigest()
-                for sample in images
-            )
+            self._digests[images] = tuple(pixel_digest(sample.image) for sample in images)
         return self._digests[images]
 
     def _of_each(

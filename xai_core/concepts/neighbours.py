@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -13,7 +12,7 @@ from xai_core.arrays import ArrayLike, Bool, Float32, Float64, Int64, as_images,
 from xai_core.classifier import Classifier
 from xai_core.concepts.embedding import embeddings
 from xai_core.errors import ConceptError, ParameterError, ShapeError, did_you_mean
-from xai_core.imageset import ImageSet
+from xai_core.imageset import ImageSet, pixel_digest
 from xai_core.parameters import require
 
 Distance = Literal["cosine", "euclidean"]
@@ -79,14 +78,14 @@ def nearest(
     points, digests = [], []
     for start, batch in asked.batches(classifier):
         points.append(_points(classifier, batch, at, distance, asked.names, start))
-        digests += [_digest(image) for image in batch]
+        digests += [pixel_digest(image) for image in batch]
     here = np.concatenate(points)
 
     far = np.full((len(here), k), np.inf)
     found = np.full((len(here), k), -1, dtype=np.int64)
     for start, batch in others.batches(classifier):
         there = _points(classifier, batch, at, distance, others.names, start)
-        itself = np.array(digests)[:, None] == np.array([_digest(image) for image in batch])
+        itself = np.array(digests)[:, None] == np.array([pixel_digest(image) for image in batch])
         apart = np.where(itself, np.inf, _squared_distances(here, there))
         # What was found before comes first, so a stable sort breaks ties by index.
         both = np.concatenate([far, apart], axis=1)
@@ -216,12 +215,6 @@ def _squared_distances(here: Float64, there: Float64) -> Float64:
         rows = slice(start, start + step)
         apart[rows] = np.square(here[rows, None] - there[None]).sum(axis=-1)
     return apart
-
-
-def _digest(image: Float32) -> str:
-    hasher = hashlib.sha256(f"{image.shape}".encode())
-    hasher.update(np.ascontiguousarray(image, dtype="<f4").tobytes())
-    return hasher.hexdigest()
 
 
 def _require_enough(far: Float64, names: tuple[str, ...], reference: _Source) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -185,15 +186,20 @@ class TCAV:
         return size
 
 
-def corrected(results: list[TCAVResult]) -> list[TCAVResult]:
+def corrected(results: Sequence[TCAVResult], *, failed: int = 0) -> list[TCAVResult]:
     """Return the results with their p-values corrected for their number [Holm 1979].
 
     The family is everything that is asked together: concepts x layers x classes.
+
+    Args:
+        results: of the tests that could be made.
+        failed: number of those that could not; each counts as one that found nothing, p = 1.
     """
-    p_values = holm([result.p for result in results])
+    tests = len(results) + failed
+    p_values = holm([*(result.p for result in results), *[1.0] * failed])
     return [
-        replace(result, p_corrected=p, tests=len(results))
-        for result, p in zip(results, p_values, strict=True)
+        replace(result, p_corrected=p, tests=tests)
+        for result, p in zip(results, p_values, strict=False)
     ]
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from xai_core.imageset.background import Background
 from xai_core.imageset.imageset import Entry, ImageSet
 from xai_core.imageset.loading import load_imageset
-from xai_core.imageset.sample import Batch, Sample
+from xai_core.imageset.sample import Batch, Sample, pixel_digest
 from xai_core.imageset.transform import (
     CenterCrop,
     Interpolation,
@@ -33,4 +33,5 @@ __all__ = [
     "Transform",
     "load_imageset",
     "parse_transform",
+    "pixel_digest",
 ]

@@ -11,6 +11,14 @@ from xai_core.arrays import Bool, Float32
 from xai_core.imageset.background import Background
 
 
+def pixel_digest(image: Float32) -> str:
+    """Return a SHA-256 of an image's shape and pixels; nothing else has a part in it."""
+    hasher = hashlib.sha256(f"{image.shape}".encode())
+    # The byte order is fixed so that the digest is the same on every machine.
+    hasher.update(np.ascontiguousarray(image, dtype="<f4").tobytes())
+    return hasher.hexdigest()
+
+
 @dataclass(frozen=True, eq=False)
 class Sample:
     """One image with what is known of it.

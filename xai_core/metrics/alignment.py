@@ -155,11 +155,7 @@ def _usable(
 ) -> Float32:
     """Return the concept maps, none of them constant or with values not finite."""
     maps = of_shape(concept_maps_of(concept, layer), shape, f"concept_maps_of {concept!r}")
-    named = f"map of the concept {concept!r}"
-    reasons = {
-        index: why.replace("heatmap's pixels", f"pixels of the {named}").replace("heatmap", named)
-        for index, why in unusable_heatmaps(maps).items()
-    }
+    reasons = unusable_heatmaps(maps, named=f"map of the concept {concept!r}")
     if reasons:
         raise UndefinedMeasurementError(reasons)
     return maps

@@ -375,12 +375,18 @@ def _not_finite(arrays: Float32, name: str) -> dict[int, str]:
     return {int(i): f"the {name} have {bad[i]} values not finite" for i in np.flatnonzero(bad)}
 
 
-def unusable_heatmaps(heatmaps: Float32) -> dict[int, str]:
-    """Return index -> reason for every map that is constant or has values not finite."""
-    reasons = _not_finite(heatmaps, "heatmap's pixels")
+def unusable_heatmaps(heatmaps: Float32, *, named: str | None = None) -> dict[int, str]:
+    """Return index -> reason for every map that is constant or has values not finite.
+
+    Args:
+        heatmaps: ``[N, H, W]``.
+        named: what the reasons call a map that is no heatmap.
+    """
+    pixels = "heatmap's pixels" if named is None else f"pixels of the {named}"
+    reasons = _not_finite(heatmaps, pixels)
     flat = heatmaps.reshape(len(heatmaps), -1)
     for index in np.flatnonzero(flat.max(axis=1) == flat.min(axis=1)):
         value = float(flat[index, 0])
         why = "zero everywhere" if value == 0 else f"constant ({value:.3g})"
-        reasons.setdefault(int(index), f"the heatmap is {why}")
+        reasons.setdefault(int(index), f"the {named or 'heatmap'} is {why}")
     return reasons
