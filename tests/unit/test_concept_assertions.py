@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
+from tcav_results import tcav_result
 
 from pytest_xai import (
     assert_concept_absent,
@@ -15,54 +14,17 @@ from pytest_xai import (
     assert_tcav_below,
 )
 from pytest_xai.assertions import ExplanationError, assertion_names
-from xai_core.concepts import TCAV, TCAVResult
 from xai_core.errors import ParameterError
 from xai_core.statistics import Interval
-
-
-def found(**changes: object) -> TCAVResult:
-    """A concept that is learnt and present, of one test."""
-    result = TCAVResult(
-        tcav=TCAV(layer="body"),
-        concept="ruler",
-        against="random",
-        model="net",
-        target=3,
-        layer="body",
-        names=("one.png", "two.png"),
-        concept_images=60,
-        counterexamples=240,
-        set_size=50,
-        score=0.9,
-        score_interval=Interval(0.7, 1.0),
-        null_scores=(0.5, 0.3),
-        magnitude_score=0.9,
-        sensitivities=np.array([0.1, -2.0]),
-        alignment=0.3,
-        null_alignments=(0.0, 0.1),
-        detectable=0.3,
-        p=0.03,
-        p_corrected=0.03,
-        tests=1,
-        logit_change=1.0,
-        effect=0.3,
-        effect_interval=Interval(0.1, 0.5),
-        accuracy=0.9,
-        accuracy_interval=Interval(0.8, 0.95),
-        seconds=0.1,
-        passes=10,
-    )
-    return replace(result, **changes)  # type: ignore[arg-type]
-
 
 ABSENT = {"p": 0.5, "p_corrected": 0.5, "effect": 0.0, "effect_interval": Interval(-0.05, 0.05)}
 UNLEARNT = {"accuracy": 0.5, "accuracy_interval": Interval(0.4, 0.6)}
 
 
 def test_a_present_concept_is_present_and_not_absent():
-    assert assert_concept_present(found()).verdict == "present"
+    assert assert_concept_present(tcav_result()).verdict == "present"
     with pytest.raises(ExplanationError) as caught:
-        assert_concept_absent(found())
+        assert_concept_absent(tcav_result())
     first, *rest = str(caught.value).splitlines()
     assert first.startswith("concept ruler [3, body] net: present, wanted absent: score 0.90")
     text = "\n".join(rest)
@@ -73,48 +35,50 @@ def test_a_present_concept_is_present_and_not_absent():
 
 
 def test_an_absent_concept_is_absent_and_not_present():
-    assert assert_concept_absent(found(**ABSENT)).verdict == "absent"
+    assert assert_concept_absent(tcav_result(**ABSENT)).verdict == "absent"
     with pytest.raises(ExplanationError, match="absent, wanted present"):
-        assert_concept_present(found(**ABSENT))
+        assert_concept_present(tcav_result(**ABSENT))
 
 
 def test_what_is_undecided_or_opposed_is_not_absent():
-    undecided = found(p_corrected=0.5)
+    undecided = tcav_result(p_corrected=0.5)
     with pytest.raises(ExplanationError, match="undecided, wanted absent"):
         assert_concept_absent(undecided)
     with pytest.raises(ExplanationError, match="opposed, wanted absent"):
-        assert_concept_absent(found(alignment=-0.3))
+        assert_concept_absent(tcav_result(alignment=-0.3))
 
 
 def test_what_is_not_learnt_passes_for_absent_only_where_that_is_said():
     with pytest.raises(ExplanationError, match="not learnt, wanted absent"):
-        assert_concept_absent(found(**UNLEARNT))
-    assert assert_concept_absent(found(**UNLEARNT), or_not_learnt=True).verdict == "not learnt"
+        assert_concept_absent(tcav_result(**UNLEARNT))
+    assert (
+        assert_concept_absent(tcav_result(**UNLEARNT), or_not_learnt=True).verdict == "not learnt"
+    )
 
 
 def test_several_are_one_family():
     """p = .03 is present alone, and not as the larger of two: 2 x .03 and 1 x .04."""
-    assert_concept_present([found(), found(p=0.01)])
+    assert_concept_present([tcav_result(), tcav_result(p=0.01)])
     with pytest.raises(ExplanationError, match=r"p = 0.06 \(2 tests, Holm\)"):
-        assert_concept_present([found(), found(p=0.04)])
+        assert_concept_present([tcav_result(), tcav_result(p=0.04)])
 
 
 def test_scores_are_held_against_thresholds_and_strictly_by_their_interval():
-    assert assert_tcav_above(found(), 0.9).score == 0.9
-    assert_tcav_below(found(), 0.9)
+    assert assert_tcav_above(tcav_result(), 0.9).score == 0.9
+    assert_tcav_below(tcav_result(), 0.9)
     with pytest.raises(ExplanationError, match=r"score 0\.900 < 0\.950"):
-        assert_tcav_above(found(), 0.95)
+        assert_tcav_above(tcav_result(), 0.95)
     with pytest.raises(ExplanationError, match=r"score 0\.900 > 0\.850"):
-        assert_tcav_below(found(), 0.85)
-    assert_tcav_above(found(), 0.7, strict=True)
+        assert_tcav_below(tcav_result(), 0.85)
+    assert_tcav_above(tcav_result(), 0.7, strict=True)
     with pytest.raises(ExplanationError, match="not proven"):
-        assert_tcav_above(found(), 0.8, strict=True)
+        assert_tcav_above(tcav_result(), 0.8, strict=True)
 
 
 def test_a_score_along_nothing_learnt_fails_either_way():
     for check in (assert_tcav_above, assert_tcav_below):
         with pytest.raises(ExplanationError, match="not learnt"):
-            check(found(**UNLEARNT), 0.9)
+            check(tcav_result(**UNLEARNT), 0.9)
 
 
 def test_anything_else_is_refused():
