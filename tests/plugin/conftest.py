@@ -45,6 +45,8 @@ class Project:
         # Others' plugins cost seconds in every inner run.
         options = [f"-p no:{name}" for name in ("hypothesispytest", "benchmark", "cacheprovider")]
         monkeypatch.setenv("PYTEST_ADDOPTS", " ".join(options))
+        for name in ("CI", "BUILD_NUMBER"):  # where they are set, pytest repeats whole messages
+            monkeypatch.delenv(name, raising=False)
         self.pytester = pytester
         self.path = pytester.path
         shutil.copy(Path(__file__).with_name("tiny.py"), self.path)
