@@ -35,6 +35,7 @@ from xai_core.classifier import weights_by_model
 from xai_core.errors import ParameterError, did_you_mean
 from xai_core.explainers import NULL_MAPS, parse_explainer
 from xai_core.metrics import ConfiguredMetric
+from xai_core.parameters import parse_call
 from xai_core.progress import RichProgress
 from xai_core.statistics import Interval, mean_interval
 
@@ -107,7 +108,7 @@ def run(given: argparse.Namespace, *, log: Console) -> list[Row]:
         evaluations.append(Evaluation(classifier, images, seed=given.seed, progress=progress))
     rows = []
     for number, metric in enumerate(metrics, start=1):
-        rows.append(measured(metric, methods, evaluations))
+        rows.append(measured(metric, methods, evaluations, nulls=given.nulls))
         log.print(f"[{number}/{len(metrics)}] {rows[-1].protocol}", markup=False)
         if given.json:
             written = json.dumps([asdict(row) for row in rows], indent=1)
@@ -118,7 +119,11 @@ def run(given: argparse.Namespace, *, log: Console) -> list[Row]:
 
 
 def measured(
-    metric: ConfiguredMetric, methods: Sequence[Method], evaluations: Sequence[Evaluation]
+    metric: ConfiguredMetric,
+    methods: Sequence[Method],
+    evaluations: Sequence[Evaluation],
+    *,
+    nulls: Sequence[str] = NULL_MAPS,
 ) -> Row:
     """Measure one metric of all methods and null maps on one model, and of a second model."""
     first, *others = evaluations
@@ -135,7 +140,7 @@ def measured(
             found = _gain(own[method.name], other.measure(method, metric))
             if found is not None:
                 row.over_other[method.name] = found
-    for null in NULL_MAPS if own else ():
+    for null in nulls if own else ():
         for method in methods:
             if method.name not in own:
                 continue
@@ -204,11 +209,12 @@ def _gain(one: Measurement, other: Measurement) -> Interval | None:
     return mean_interval(sign * (one.values - other.values)[both])
 
 
-def _metric(name: str) -> ConfiguredMetric:
+def _metric(text: str) -> ConfiguredMetric:
+    name, settings = parse_call(text)
     if name not in METRICS:
         msg = f"--metrics {name}: no such metric: {did_you_mean(name, METRICS)}"
         raise ParameterError(msg)
-    return METRICS[name].configure(SETTINGS.get(name, {}))
+    return METRICS[name].configure({**SETTINGS.get(name, {}), **settings})
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -236,7 +242,21 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         metavar="NAME",
         help=f"such as 'integrated_gradients(steps=20)' {_SHOWN}",
     )
-    add("--metrics", nargs="+", default=[], metavar="NAME", help="(default: all)")
+    add(
+        "--metrics",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="such as deletion or 'irof(segments=25)' (default: all)",
+    )
+    add(
+        "--nulls",
+        nargs="+",
+        default=list(NULL_MAPS),
+        choices=NULL_MAPS,
+        metavar="NAME",
+        help="null maps; 'inverted' of a metric that explains anew costs as much as the map itself",
+    )
     add("--limit", type=int, default=30, help=f"images, the first {_SHOWN}")
     add("--json", type=Path, metavar="FILE", help="written after each metric")
     add("--markdown", type=Path, metavar="FILE", help="written after each metric")
