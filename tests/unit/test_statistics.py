@@ -161,11 +161,18 @@ def test_the_skill_of_one_image_has_no_finite_interval() -> None:
 def test_the_smallest_detectable_drop_is_what_so_many_images_show_with_power_point_eight() -> None:
     values = beta_values(200)
     normal = scipy.stats.norm
-    z = normal.ppf(0.95) + normal.ppf(0.80)
+    z = normal.ppf(0.975) + normal.ppf(0.80)
     expected = z * values.std(ddof=1) / math.sqrt(200)
-    assert smallest_detectable_drop(values) == pytest.approx(expected, rel=2e-3)
+    assert smallest_detectable_drop(values) == pytest.approx(expected, rel=1e-12)
     assert smallest_detectable_drop(np.array([0.2, 0.2])) == 0
     assert math.isnan(smallest_detectable_drop(np.array([0.2])))
+
+
+def test_a_drop_of_that_size_is_proven_in_four_of_five_runs() -> None:
+    draws = np.random.default_rng(3).normal(0.5, 0.1, size=(200, 60))
+    drop = 2.80 * 0.1 / math.sqrt(60)
+    proven = [verdict(mean_interval(one), 0.5 + drop, above=True) == "fail" for one in draws]
+    assert np.mean(proven) == pytest.approx(0.8, abs=0.085)  # three standard errors
 
 
 def test_four_times_the_images_settle_a_gap_of_half_the_width() -> None:

@@ -76,7 +76,7 @@ def judge_values(
         measurement=measurement,
         conditions=conditions,
         findings=tuple(findings),
-        detects=smallest_detectable_drop(measurement.defined),
+        detects=smallest_detectable_drop(measurement.defined, confidence=conditions.confidence),
         too_many_undefined=complaint,
         nulls={name: null.mean for name, null in nulls.items()},
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from statistics import NormalDist
 from typing import Literal
 
 from xai_core.arrays import Float64
@@ -30,14 +31,18 @@ def verdict(interval: Interval, threshold: float, *, above: bool) -> Outcome:
     return "fail" if interval.low > threshold else "inconclusive"
 
 
-def smallest_detectable_drop(values: Float64) -> float:
-    """Return the drop of the mean that n images detect with power .8 at a one-sided level .05.
+def smallest_detectable_drop(values: Float64, *, confidence: float = 0.95) -> float:
+    """Return the drop of the mean that so many images would prove in four of five runs.
 
-    ``(z_.95 + z_.80) * sd / sqrt(n)`` with z_.95 + z_.80 = 2.49; NaN for a single value.
+    ``(z_.975 + z_.80) * sd / sqrt(n)``, 2.80 standard errors, at confidence .95: one end of a
+    two-sided interval decides a gate, so its level is half of what the interval leaves out. NaN
+    for a single value.
     """
     if len(values) < 2:
         return math.nan
-    return 2.49 * float(values.std(ddof=1)) / math.sqrt(len(values))
+    normal = NormalDist()
+    errors = normal.inv_cdf((1 + confidence) / 2) + normal.inv_cdf(0.8)
+    return errors * float(values.std(ddof=1)) / math.sqrt(len(values))
 
 
 def images_to_settle(interval: Interval, mean: float, threshold: float, n: int) -> int | None:
