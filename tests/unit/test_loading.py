@@ -471,6 +471,44 @@ def test_a_classifier_in_hand_is_returned_as_it_is() -> None:
         load_classifier(classifier, batch_size=3, name="other")
 
 
+@pytest.fixture
+def ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A module whose functions return classifiers; one of them will not be renamed."""
+    code = (
+        "from xai_core import load_classifier\n"
+        "from xai_core.classifier import TorchClassifier\n"
+        "class Fixed(TorchClassifier):\n"
+        "    name = property(lambda self: 'fixed', lambda self, name: check(name))\n"
+        "def check(name):\n"
+        "    if name != 'fixed':\n"
+        "        raise AttributeError(name)\n"
+        "def build():\n"
+        "    return load_classifier('demo')\n"
+        "def fixed():\n"
+        "    from torch import nn\n"
+        "    net = nn.Sequential(nn.Conv2d(3, 2, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())\n"
+        "    plain = {'mean': (0, 0, 0), 'std': (1, 1, 1)}\n"
+        "    return Fixed(net, name='fixed', size=(8, 8), **plain)\n"
+    )
+    (tmp_path / "ready_made.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    return "ready_made"
+
+
+def test_a_classifier_of_a_function_takes_the_name_that_it_is_asked_for_by(ready: str) -> None:
+    classifier = load_classifier(f"{ready}:build", name="mine")
+    assert (classifier.name, classifier.num_classes) == ("mine", 6)
+    assert load_classifier(f"{ready}:build").name == "demo"
+    with pytest.raises(ClassifierError, match=r"it cannot be given batch_size$"):
+        load_classifier(f"{ready}:build", name="mine", batch_size=3)
+
+
+def test_a_classifier_that_keeps_its_name_is_refused_under_another(ready: str) -> None:
+    assert load_classifier(f"{ready}:fixed", name="fixed").name == "fixed"
+    with pytest.raises(ClassifierError, match="called 'fixed' is asked for as 'mine', and its"):
+        load_classifier(f"{ready}:fixed", name="mine")
+
+
 def test_anything_else_is_refused_by_its_type() -> None:
     with pytest.raises(ClassifierError, match="got int"):
         load_classifier(3)  # type: ignore[arg-type]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from copy import deepcopy
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import torch
 from torch import nn
@@ -48,7 +48,8 @@ def load_classifier(
             ``"demo"`` or ``"demo-shortcut"``; ``"package.module:function"`` for a function
             without arguments, importable as it would be from a test, that returns an
             ``nn.Module`` or a `Classifier`; an ``nn.Module``, which is not changed; a
-            `Classifier`, which is returned as it is.
+            `Classifier`, which is returned as it is; one that a function returns may be given
+            a ``name``, and nothing else.
         weights: None for the published ones (or those that the module has), a file (see
             `read_state_dict`), ``"random"`` for an initialisation that depends on ``seed``
             alone, or a name of torchvision's registry such as ``"IMAGENET1K_V1"``.
@@ -85,11 +86,14 @@ def load_classifier(
     if isinstance(spec, str) and _is_factory(spec):
         made = call_factory(spec, seed)
     if isinstance(made, Classifier):
-        superfluous = [key for key, value in given.items() if value is not None]
+        own = isinstance(spec, str)  # made just now, so it is ours to name
+        superfluous = [
+            key for key, value in given.items() if value is not None and not (own and key == "name")
+        ]
         if superfluous:
             msg = f"a Classifier is taken as it is; it cannot be given {', '.join(superfluous)}"
             raise ClassifierError(msg)
-        return made
+        return _named(made, name) if own and name is not None else made
     place = _resolve_device(device)
     if size is not None and (len(size) != 2 or min(size) < 1):
         msg = f"size must be (height, width) in pixels, got {size!r}"
@@ -113,6 +117,20 @@ def load_classifier(
         device=place,
         batch_size=batch_size,
     )
+
+
+def _named(made: Classifier, name: str) -> Classifier:
+    """Return a classifier that was made just now under the name that reports look it up by."""
+    if made.name != name:
+        try:
+            cast(Any, made).name = name
+        except AttributeError:
+            msg = (
+                f"the {type(made).__name__} called {made.name!r} is asked for as {name!r}, and its "
+                "`name` cannot be set: make it an ordinary attribute, or return that name"
+            )
+            raise ClassifierError(msg) from None
+    return made
 
 
 def preset_of(spec: str, *, weights: str | Path | None = None) -> Preset:
