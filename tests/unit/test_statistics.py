@@ -163,9 +163,13 @@ def test_the_smallest_detectable_drop_is_what_so_many_images_show_with_power_poi
     normal = scipy.stats.norm
     z = normal.ppf(0.975) + normal.ppf(0.80)
     expected = z * values.std(ddof=1) / math.sqrt(200)
-    assert smallest_detectable_drop(values) == pytest.approx(expected, rel=1e-12)
-    assert smallest_detectable_drop(np.array([0.2, 0.2])) == 0
-    assert math.isnan(smallest_detectable_drop(np.array([0.2])))
+    assert smallest_detectable_drop(mean_interval(values)) == pytest.approx(expected, rel=0.03)
+    z = normal.ppf(0.95) + normal.ppf(0.80)
+    expected = z * values.std(ddof=1) / math.sqrt(200)
+    found = smallest_detectable_drop(mean_interval(values, confidence=0.9))
+    assert found == pytest.approx(expected, rel=0.03)
+    assert smallest_detectable_drop(Interval(0.2, 0.2)) == 0
+    assert math.isnan(smallest_detectable_drop(Interval(-math.inf, math.inf)))
 
 
 def test_a_drop_of_that_size_is_proven_in_four_of_five_runs() -> None:

@@ -5,7 +5,7 @@ PYTEST_DONT_REWRITE
 
 from __future__ import annotations
 
-from xai_core.statistics.clusters import cluster_means, exact_mean
+from xai_core.statistics.clusters import cluster_means, defined_cluster_means, exact_mean
 from xai_core.statistics.comparison import Comparison, compare_with_earlier
 from xai_core.statistics.corrections import false_alarm_rate, holm
 from xai_core.statistics.intervals import (
@@ -13,6 +13,7 @@ from xai_core.statistics.intervals import (
     mean_interval,
     mean_p_value,
 )
+from xai_core.statistics.proposals import false_alarm_rate_of, proposed_threshold
 from xai_core.statistics.resampling import BootstrapMethod
 from xai_core.statistics.sequences import ConfidenceSequence
 from xai_core.statistics.shares import clopper_pearson, tango, wilson
@@ -33,12 +34,15 @@ __all__ = [
     "clopper_pearson",
     "cluster_means",
     "compare_with_earlier",
+    "defined_cluster_means",
     "exact_mean",
     "false_alarm_rate",
+    "false_alarm_rate_of",
     "holm",
     "images_to_settle",
     "mean_interval",
     "mean_p_value",
+    "proposed_threshold",
     "skill",
     "skill_interval",
     "smallest_detectable_drop",

@@ -15,6 +15,27 @@ def exact_mean(values: Float64) -> float:
     return float(values[0] if bool((values == values[0]).all()) else values.mean())
 
 
+def defined_cluster_means(values: Float64, clusters: Sequence[Hashable] | None) -> Float64:
+    """Return the mean of each cluster's values that exist; NaN where none of them does.
+
+    Args:
+        values: float64 ``[n]``, NaN where one does not exist.
+        clusters: as for `cluster_means`; None gives ``values`` themselves.
+
+    Raises:
+        ParameterError: not one cluster for each value.
+    """
+    if clusters is None:
+        return values
+    there = ~np.isnan(values)
+    means = np.full(len(set(clusters)), np.nan)
+    places = {cluster: place for place, cluster in enumerate(dict.fromkeys(clusters))}
+    known = [cluster for cluster, exists in zip(clusters, there, strict=True) if exists]
+    rows = [places[cluster] for cluster in dict.fromkeys(known)]
+    means[rows] = cluster_means(values[there], known)
+    return means
+
+
 def cluster_means(values: Float64, clusters: Sequence[Hashable]) -> Float64:
     """Return the mean of each cluster's values, float64 ``[number of clusters]``.
 

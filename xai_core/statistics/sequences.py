@@ -120,17 +120,31 @@ class ConfidenceSequence:
         A gate that looked after each value would have stopped there; 0 where the threshold lies
         outside the range.
         """
+        return self._excluded(threshold)[0]
+
+    def side_of(self, threshold: float) -> Literal["above", "below"] | None:
+        """Return the side of ``threshold`` that the mean is on; None where more values must say.
+
+        Unlike `settled` it says what was excluded first, and so is the verdict of whoever looked
+        after each value, whatever came after: it never goes back on a side. Each side is wrong
+        with probability ``(1 - confidence) / 2`` at most.
+        """
+        return self._excluded(threshold)[1]
+
+    def _excluded(self, threshold: float) -> tuple[int | None, Literal["above", "below"] | None]:
+        """Return after how many values ``threshold`` was excluded, and where the mean is then."""
         mean = (threshold - self.low) / (self.high - self.low)
         if not 0 <= mean <= 1:
             require(not math.isnan(mean), "cannot compare NaN: the threshold must be a number")
-            return 0
+            return 0, "above" if mean < 0 else "below"
         shares = self._shares()
-        capital = np.maximum(
-            _log_capital(shares, mean, self.population),
-            _log_capital(1 - shares, 1 - mean, self.population),
-        )
-        reached = np.flatnonzero(capital >= self._bar)
-        return int(reached[0]) + 1 if len(reached) else None
+        above = np.flatnonzero(_log_capital(shares, mean, self.population) >= self._bar)
+        below = np.flatnonzero(_log_capital(1 - shares, 1 - mean, self.population) >= self._bar)
+        if not len(above) and not len(below):
+            return None, None
+        if not len(below) or (len(above) and above[0] < below[0]):
+            return int(above[0]) + 1, "above"
+        return int(below[0]) + 1, "below"
 
     @property
     def _bar(self) -> float:

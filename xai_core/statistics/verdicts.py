@@ -6,7 +6,6 @@ import math
 from statistics import NormalDist
 from typing import Literal
 
-from xai_core.arrays import Float64
 from xai_core.parameters import require
 from xai_core.statistics.intervals import Interval
 
@@ -31,18 +30,18 @@ def verdict(interval: Interval, threshold: float, *, above: bool) -> Outcome:
     return "fail" if interval.low > threshold else "inconclusive"
 
 
-def smallest_detectable_drop(values: Float64, *, confidence: float = 0.95) -> float:
+def smallest_detectable_drop(interval: Interval) -> float:
     """Return the drop of the mean that so many images would prove in four of five runs.
 
-    ``(z_.975 + z_.80) * sd / sqrt(n)``, 2.80 standard errors, at confidence .95: one end of a
-    two-sided interval decides a gate, so its level is half of what the interval leaves out. NaN
-    for a single value.
+    Half the interval is what one end needs, and z_.80 standard errors more are what four of five
+    draws need: ``half * (1 + z_.80 / z_.975)``, 2.80 standard errors, at confidence .95. NaN where
+    the interval is not finite, as of a single image of an unbounded metric.
     """
-    if len(values) < 2:
+    half = (interval.high - interval.low) / 2
+    if not math.isfinite(half):
         return math.nan
     normal = NormalDist()
-    errors = normal.inv_cdf((1 + confidence) / 2) + normal.inv_cdf(0.8)
-    return errors * float(values.std(ddof=1)) / math.sqrt(len(values))
+    return half * (1 + normal.inv_cdf(0.8) / normal.inv_cdf((1 + interval.confidence) / 2))
 
 
 def images_to_settle(interval: Interval, mean: float, threshold: float, n: int) -> int | None:
