@@ -11,7 +11,14 @@ from xai_core.arrays import Int64
 from xai_core.imageset import Batch, ImageSet, Sample
 from xai_core.imageset.background import as_background
 
-_MOST_DECODED_BYTES = 2**30  # larger sets are decoded anew for every pass
+MOST_DECODED_BYTES = 2**30
+"""Larger sets are decoded anew for every pass."""
+
+
+def decoded_bytes(images: ImageSet) -> int:
+    """Return how much memory the decoded images of a set take."""
+    height, width = images.transform.size
+    return len(images) * 3 * height * width * 4
 
 
 class Decoding:
@@ -20,13 +27,15 @@ class Decoding:
     Args:
         images: the set.
         step: how many images a batch has at most.
+        most_bytes: larger sets are decoded anew for every pass.
     """
 
-    def __init__(self, images: ImageSet, step: int) -> None:
-        height, width = images.transform.size
+    def __init__(
+        self, images: ImageSet, step: int, *, most_bytes: int = MOST_DECODED_BYTES
+    ) -> None:
         self._images = images
         self._step = step
-        self._keeps = len(images) * 3 * height * width * 4 <= _MOST_DECODED_BYTES
+        self._keeps = decoded_bytes(images) <= most_bytes
         self._decoded: dict[int, Batch] = {}
 
     def batches(self, rows: Int64) -> Iterator[tuple[Int64, Batch]]:

@@ -25,7 +25,7 @@ from xai_core.cache.entries import (
 from xai_core.cache.kept import KeptResults
 from xai_core.cache.keys import Keys, Subject, is_kept
 from xai_core.classifier import Classifier
-from xai_core.decoding import Decoding
+from xai_core.decoding import MOST_DECODED_BYTES, Decoding
 from xai_core.errors import UndefinedMeasurementError, XaiError
 from xai_core.explainers import Complete, Explanation, null_maps, parse_explainer
 from xai_core.imageset import Batch, ImageSet
@@ -54,7 +54,7 @@ maps ``[N, H, W]``."""
 Computed: TypeAlias = Iterator[tuple[Int64, Sequence[T]]]
 """Rows of images, and one result for each."""
 
-_AT_ONCE = {"explained_by", "whole_set"}
+AT_ONCE = {"explained_by", "whole_set"}
 """The needs of metrics that get all images of the set in one call."""
 
 
@@ -99,6 +99,7 @@ class Evaluation:
         cache: results of earlier runs; what an image, the classifier and a method settle is looked
             up there before it is computed, and kept there afterwards: class probabilities, raw
             explanations, and the values of the metrics that `xai_core.cache.keys.is_kept` names.
+        most_decoded_bytes: images that take more memory are decoded anew for every pass.
 
     Attributes:
         costs: stage and name (of a method or a metric, null maps counted in) -> what it took so
@@ -117,6 +118,7 @@ class Evaluation:
         progress: Progress | None = None,
         concept_source: ConceptSource | None = None,
         cache: DiskCache | None = None,
+        most_decoded_bytes: int = MOST_DECODED_BYTES,
     ) -> None:
         self.classifier = classifier
         self.images = images
@@ -127,7 +129,10 @@ class Evaluation:
         self._explanations: dict[str, Explanation] = {}
         self._measurements: dict[tuple[str, ConfiguredMetric], Measurement] = {}
         self._differences: dict[str, dict[int, float]] = {}
-        self._decoding = Decoding(images, classifier.batch_size(*classifier.size))
+        self._decoding = Decoding(
+            images, classifier.batch_size(*classifier.size), most_bytes=most_decoded_bytes
+        )
+        self._cache = cache
         self._kept = None if cache is None else KeptResults(cache, classifier)
         self.costs: dict[tuple[Stage, str], Cost] = {}
         self._charged = Cost()
@@ -139,10 +144,48 @@ class Evaluation:
                 )
                 raise XaiError(msg)
 
+    def afresh(self, *, seed: int) -> Evaluation:
+        """Return an evaluation of the same images that knows no result yet, and no cache."""
+        return Evaluation(
+            self.classifier,
+            self.images,
+            seed=seed,
+            progress=self._progress,
+            concept_source=self._concept_source,
+        )
+
+    def part(
+        self, rows: Iterable[int], *, most_decoded_bytes: int = MOST_DECODED_BYTES
+    ) -> Evaluation:
+        """Return an evaluation of some of the images, that knows no result yet.
+
+        Args:
+            rows: places of the images.
+            most_decoded_bytes: images that take more memory are decoded anew for every pass.
+        """
+        return Evaluation(
+            self.classifier,
+            self.images.subset(rows),
+            seed=self.seed,
+            progress=self._progress,
+            concept_source=self._concept_source,
+            cache=self._cache,
+            most_decoded_bytes=most_decoded_bytes,
+        )
+
+    def adopt(self, method: Method, explanation: Explanation) -> None:
+        """Take the explanations of all images by ``method``, instead of computing them."""
+        self._explanations[method.identity] = explanation
+
     @property
     def measurements(self) -> list[Measurement]:
         """Everything measured so far, in order."""
         return list(self._measurements.values())
+
+    @property
+    def digests(self) -> list[str]:
+        """SHA-256 of every image with its mask and background; names have no part."""
+        return self._decoding.digests
 
     @cached_property
     def probabilities(self) -> Float32:
@@ -366,13 +409,14 @@ class Evaluation:
                 row: one.undefined for row, one in enumerate(found) if one.undefined is not None
             },
             made_by=method if null is None else None,
+            groups=self.images.groups,
         )
 
     def _measured_batches(
         self, metric: ConfiguredMetric, subject: str, rows: Int64
     ) -> Iterable[tuple[Int64, Batch]]:
-        """Return the batches that a metric is measured in; those of `_AT_ONCE` in a single one."""
-        if not _AT_ONCE & set(metric.metric.needs):
+        """Return the batches that a metric is measured in; those of `AT_ONCE` in a single one."""
+        if not AT_ONCE & set(metric.metric.needs):
             return self._batches(f"measuring {metric.metric.name} of {subject}", rows)
         if {"images", "masks", "background", "explain"} & set(metric.metric.needs):
             return [(self._rows, self.images.batch(0, len(self.images)))]
@@ -400,7 +444,7 @@ class Evaluation:
             return self._null_of_all(null, method)
 
         def heatmaps() -> Float32:
-            if _AT_ONCE & set(metric.metric.needs):
+            if AT_ONCE & set(metric.metric.needs):
                 return heatmaps_of_set()[rows]
             if null is None or null == "inverted":
                 explained = self.explain(method).heatmaps[rows]

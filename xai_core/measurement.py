@@ -12,7 +12,7 @@ from xai_core.explainers import Explainer
 from xai_core.metrics import ConfiguredMetric
 from xai_core.parameters import as_dict, identity
 from xai_core.postprocess import PostProcess
-from xai_core.statistics import exact_mean
+from xai_core.statistics import defined_cluster_means, exact_mean
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,7 @@ class Measurement:
         names: of the images.
         values: float64 ``[N]``, NaN exactly where ``undefined`` has a reason.
         undefined: index of an image -> why the metric has no value there.
+        groups: name of the photograph that each image is of, ``N``; None where each is of its own.
     """
 
     metric: ConfiguredMetric
@@ -59,6 +60,7 @@ class Measurement:
     values: Float64 = field(repr=False)
     undefined: dict[int, str] = field(default_factory=dict)
     made_by: Method | None = None
+    groups: tuple[str, ...] | None = field(default=None, repr=False)
 
     @property
     def defined(self) -> Float64:
@@ -66,9 +68,29 @@ class Measurement:
         return self.values[~np.isnan(self.values)]
 
     @property
+    def units(self) -> Float64:
+        """The values that statistics are about: of each group the mean of those that exist."""
+        found = self.of_units(self.values)
+        return found[~np.isnan(found)]
+
+    def of_units(self, values: Float64) -> Float64:
+        """Return one value for each group; `values` themselves where there are no groups.
+
+        Args:
+            values: of the images, float64 ``[N]``, NaN where one does not exist; a group has none
+                where no image of it does.
+        """
+        return defined_cluster_means(values, self.groups)
+
+    @property
+    def in_groups(self) -> bool:
+        """Whether two images are of one photograph."""
+        return self.groups is not None and len(set(self.groups)) < len(self.groups)
+
+    @property
     def mean(self) -> float:
-        """Mean over the images that have a value; NaN if none has."""
-        return exact_mean(self.defined) if len(self.defined) else float("nan")
+        """Mean of the units; NaN if no image has a value."""
+        return exact_mean(self.units) if len(self.defined) else float("nan")
 
 
 Stage = Literal["classify", "explain", "measure"]

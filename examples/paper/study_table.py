@@ -60,10 +60,10 @@ class Cell:
     @cached_property
     def interval(self) -> Interval | None:
         """95 % confidence interval of the mean; None where fewer than two images have a value."""
-        if self.measurement is None or len(self.measurement.defined) < 2:
+        if self.measurement is None or len(self.measurement.units) < 2:
             return None
         declared = self.measurement.metric.metric
-        return mean_interval(self.measurement.defined, bounds=declared.range)
+        return mean_interval(self.measurement.units, bounds=declared.range)
 
     @property
     def mean_text(self) -> str:

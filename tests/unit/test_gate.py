@@ -79,10 +79,10 @@ def test_the_headline_reads_exactly_as_designed() -> None:
 
 def test_the_headline_of_a_share_in_closed_form() -> None:
     # Wilson: (82 + z2/2) / (200 + z2) -+ z sqrt(200 p (1 - p) + z2/4) / (200 + z2), z2 = 3.8415;
-    # detects: (1.960 + .842) * sqrt(.41 * .59 * 200 / 199) / sqrt(200).
+    # detects: half of that interval, times (1.960 + .842) / 1.960.
     judgement = judged([1.0] * 82 + [0.0] * 118, "pointing_game", above=0.45)
     assert judgement.headline() == (
-        "pointing_game[ig] densenet121: 0.410 < 0.450 (95% CI 0.344..0.479, n=200, detects 0.098)"
+        "pointing_game[ig] densenet121: 0.410 < 0.450 (95% CI 0.344..0.479, n=200, detects 0.097)"
     )
 
 

@@ -395,7 +395,7 @@ def test_a_function_gives_backgrounds_in_tuples_and_samples(
             ("a", GREY, None, 1, Background(np.stack([INDICES] * 2), NAMES)),
             r"item 1 \('a'\): expected one image .* one background",
         ),
-        (("a", GREY, None, 1, None, 3), r"item 1: expected a Sample or"),
+        (("a", GREY, None, 1, None, "p", 3), r"item 1: expected a Sample or"),
     ],
 )
 def test_a_background_that_a_function_cannot_give_is_named(

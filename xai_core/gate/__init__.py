@@ -6,17 +6,22 @@ PYTEST_DONT_REWRITE
 from __future__ import annotations
 
 from xai_core.gate.conditions import Conditions, Level
+from xai_core.gate.earlier import loss_finding
 from xai_core.gate.findings import Finding, skill_nulls
 from xai_core.gate.judgement import WORST_SHOWN, Judgement
-from xai_core.gate.judging import judge, judge_values
+from xai_core.gate.judging import classes_of, judge, judge_values
+from xai_core.gate.slices import ClassSlice
 
 __all__ = [
     "WORST_SHOWN",
+    "ClassSlice",
     "Conditions",
     "Finding",
     "Judgement",
     "Level",
+    "classes_of",
     "judge",
     "judge_values",
+    "loss_finding",
     "skill_nulls",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -38,6 +38,11 @@ class Finding:
         holds: whether the value itself is on the right side.
         text: the comparison as a person reads it, e.g. ``"0.412 < 0.450"``.
         settled_by: about how many images would settle an inconclusive outcome.
+        images: of how many images (or groups of them) the value is, where not of all that have one.
+        units: what ``value`` is the mean of, one number per image or group of images, float64
+            ``[n]``; several where
+            each must meet the threshold, and ``value`` is the worst of their means.
+        bounds: smallest and largest possible value.
     """
 
     value: float
@@ -48,6 +53,9 @@ class Finding:
     holds: bool
     text: str
     settled_by: int | None = None
+    images: int | None = None
+    units: tuple[Float64, ...] = field(default=(), repr=False, compare=False)
+    bounds: tuple[float, float] = (-math.inf, math.inf)
 
 
 def skill_nulls(metric: ConfiguredMetric) -> tuple[str, ...]:
@@ -59,16 +67,46 @@ def skill_nulls(metric: ConfiguredMetric) -> tuple[str, ...]:
     return tuple(name for name in NULL_MAPS if not (explains and name == "inverted"))
 
 
+def edge_of(conditions: Conditions) -> tuple[bool, float]:
+    """Return whether values must be at least (else at most) the threshold, and the threshold."""
+    if conditions.above is not None:
+        return True, conditions.above
+    if conditions.below is not None:
+        return False, conditions.below
+    msg = "a threshold comparison without a threshold"
+    raise ValueError(msg)
+
+
 def _decided(
-    value: float, threshold: float, interval: Interval, n: int, text: str, *, above: bool
+    value: float,
+    threshold: float,
+    interval: Interval,
+    text: str,
+    *,
+    above: bool,
+    units: Float64,
+    bounds: tuple[float, float] = (-math.inf, math.inf),
 ) -> Finding:
     holds = value >= threshold if above else value <= threshold
     outcome = verdict(interval, threshold, above=above)
-    settled = images_to_settle(interval, value, threshold, n) if outcome == "inconclusive" else None
-    return Finding(value, threshold, above, interval, outcome, holds, text, settled)
+    settled = None
+    if outcome == "inconclusive":
+        settled = images_to_settle(interval, value, threshold, len(units))
+    return Finding(
+        value,
+        threshold,
+        above,
+        interval,
+        outcome,
+        holds,
+        text,
+        settled,
+        units=(units,),
+        bounds=bounds,
+    )
 
 
-def _sign(value: float, threshold: float, *, above: bool) -> str:
+def sign_of(value: float, threshold: float, *, above: bool) -> str:
     """Return the comparison that is true, as it reads when the gate's own is meant."""
     if above:
         return ">=" if value >= threshold else "<"
@@ -76,34 +114,53 @@ def _sign(value: float, threshold: float, *, above: bool) -> str:
 
 
 def compare_with_threshold(measurement: Measurement, conditions: Conditions, seed: int) -> Finding:
-    metric, values = measurement.metric.metric, measurement.defined
-    above = conditions.above is not None
-    threshold = conditions.above if conditions.above is not None else conditions.below
-    if threshold is None:
-        msg = "a threshold comparison without a threshold"
-        raise ValueError(msg)
-    if conditions.mostly is None:
-        value = exact_mean(values)
-        interval = mean_interval(
-            values, confidence=conditions.confidence, bounds=metric.range, seed=seed
-        )
-        text = f"{value:.3f} {_sign(value, threshold, above=above)} {threshold:.3f}"
-        return _decided(value, threshold, interval, len(values), text, above=above)
-    meets = (values >= threshold) if above else (values <= threshold)
-    share = float(meets.mean())
+    """Hold the mean, or each image, against ``above`` or ``below``."""
+    metric, values = measurement.metric.metric, measurement.units
+    above, threshold = edge_of(conditions)
+    if conditions.mostly is not None or conditions.max_failures is not None:
+        noun = "group" if measurement.in_groups else "image"
+        return _compare_each(values, conditions, seed, noun=noun)
+    value = exact_mean(values)
     interval = mean_interval(
-        meets.astype(np.float64), confidence=conditions.confidence, bounds=(0.0, 1.0), seed=seed
+        values, confidence=conditions.confidence, bounds=metric.range, seed=seed
     )
+    text = f"{value:.3f} {sign_of(value, threshold, above=above)} {threshold:.3f}"
+    return _decided(
+        value, threshold, interval, text, above=above, units=values, bounds=metric.range
+    )
+
+
+def _compare_each(values: Float64, conditions: Conditions, seed: int, *, noun: str) -> Finding:
+    """Hold each value against the threshold, and their share or number against what is allowed."""
+    above, threshold = edge_of(conditions)
+    meets = (values >= threshold) if above else (values <= threshold)
+    if conditions.mostly is not None:
+        share, bounds = float(meets.mean()), (0.0, 1.0)
+        units = meets.astype(np.float64)
+        interval = mean_interval(units, confidence=conditions.confidence, bounds=bounds, seed=seed)
+        text = (
+            f"{share:.3f} of the {noun}s {'>=' if above else '<='} {threshold:.3f}, "
+            f"{sign_of(share, conditions.mostly, above=True)} {conditions.mostly:.3f}"
+        )
+        return _decided(
+            share, conditions.mostly, interval, text, above=True, units=units, bounds=bounds
+        )
+    allowed, failures = float(conditions.max_failures or 0), float((~meets).sum())
+    # The share of failures on a scale of images: its interval is as exact as that of a share.
+    bounds = (0.0, float(len(values)))
+    units = np.where(meets, *bounds)
+    interval = mean_interval(units, confidence=conditions.confidence, bounds=bounds, seed=seed)
     text = (
-        f"{share:.3f} of the images {'>=' if above else '<='} {threshold:.3f}, "
-        f"{_sign(share, conditions.mostly, above=True)} {conditions.mostly:.3f}"
+        f"{failures:.0f} {noun}{'' if failures == 1 else 's'} {'<' if above else '>'} "
+        f"{threshold:.3f}, {allowed:.0f} allowed"
     )
-    return _decided(share, conditions.mostly, interval, len(values), text, above=True)
+    return _decided(failures, allowed, interval, text, above=False, units=units, bounds=bounds)
 
 
 def compare_with_null(
     measurement: Measurement, null: Measurement, conditions: Conditions, seed: int
 ) -> Finding:
+    """Hold the gain over a null map on the same images against 0."""
     values, null_values = _paired(measurement, null)
     better = 1.0 if measurement.metric.metric.better == "higher" else -1.0
     gain: Float64 = better * (values - null_values)
@@ -115,7 +172,7 @@ def compare_with_null(
         f"{values.mean():.3f} {'beats' if value > 0 else 'does not beat'} {null.method} "
         f"{null_values.mean():.3f}, gain {value:+.3f}"
     )
-    return _decided(value, threshold, interval, len(values), text, above=True)
+    return _decided(value, threshold, interval, text, above=True, units=gain)
 
 
 def compare_skill(
@@ -125,6 +182,7 @@ def compare_skill(
     perfect: float,
     seed: int,
 ) -> Finding:
+    """Hold the skill score over the best of ``nulls`` against ``skill_above``."""
     sign = 1.0 if measurement.metric.metric.better == "higher" else -1.0
     measured = [null for null in nulls.values() if len(null.defined)]
     require(bool(measured), "no null map has a value on any image, so there is no skill score")
@@ -137,9 +195,12 @@ def compare_skill(
     )
     text = (
         f"skill {value:.3f} over {best.method} ({values.mean():.3f} against "
-        f"{null_values.mean():.3f}) {_sign(value, threshold, above=True)} {threshold:.3f}"
+        f"{null_values.mean():.3f}) {sign_of(value, threshold, above=True)} {threshold:.3f}"
     )
-    return _decided(value, threshold, interval, len(values), text, above=True)
+    # The skill score is no mean, but near its value it moves as the mean of these does.
+    possible = perfect - null_values
+    units = value + (values - null_values - value * possible) / possible.mean()
+    return _decided(value, threshold, interval, text, above=True, units=units)
 
 
 def _paired(measurement: Measurement, null: Measurement) -> tuple[Float64, Float64]:
@@ -148,4 +209,8 @@ def _paired(measurement: Measurement, null: Measurement) -> tuple[Float64, Float
         bool(both.any()),
         f"no image has a value both for {measurement.method} and for the null map {null.method}",
     )
-    return measurement.values[both], null.values[both]
+    paired = (
+        measurement.of_units(np.where(both, one.values, np.nan)) for one in (measurement, null)
+    )
+    values, null_values = (one[~np.isnan(one)] for one in paired)
+    return values, null_values

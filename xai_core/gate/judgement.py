@@ -9,6 +9,7 @@ import numpy as np
 
 from xai_core.gate.conditions import Conditions
 from xai_core.gate.findings import Finding
+from xai_core.gate.slices import ClassSlice, worst_slice
 from xai_core.measurement import Measurement
 from xai_core.statistics import Outcome
 
@@ -24,9 +25,15 @@ class Judgement:
         measurement: the values.
         findings: one for each condition.
         images: number of images that have a value.
+        units: likewise, several images of one photograph counted once.
         detects: the smallest drop of the mean that so many images would have shown.
         too_many_undefined: a sentence where more images have no value than the gate allows.
         nulls: null map -> its mean on the same images, where one was asked for.
+        classes: mean and number of images of each class, where the images have classes.
+        against: the earlier run that the last finding is about; empty without one.
+        of_images: how many images the set has, where a gate may stop before it measured all.
+        of_groups: how many photographs they are of, where several are of one.
+        in_full: why it measured all nevertheless.
     """
 
     model: str
@@ -36,11 +43,30 @@ class Judgement:
     detects: float
     too_many_undefined: str | None
     nulls: dict[str, float]
+    classes: tuple[ClassSlice, ...] = ()
+    against: str = ""
+    of_images: int | None = None
+    in_full: str | None = None
+    of_groups: int | None = None
 
     @property
     def images(self) -> int:
         """Number of images that have a value."""
         return len(self.measurement.defined)
+
+    @property
+    def units(self) -> int:
+        """Number of images that have a value, several of one photograph counted once."""
+        return len(self.measurement.units)
+
+    @property
+    def in_groups(self) -> bool:
+        """Whether several images are of one photograph, which then is what is counted."""
+        return self.of_groups is not None or self.measurement.in_groups
+
+    def counted(self, units: int) -> str:
+        """Return a number of units, marked where they are groups."""
+        return f"{units} groups" if self.in_groups else f"{units}"
 
     @property
     def outcome(self) -> Outcome:
@@ -91,13 +117,27 @@ class Judgement:
         rows += [(names[index], float(measurement.values[index]), "") for index in order]
         return rows[:WORST_SHOWN]
 
+    def worst_class(self) -> ClassSlice | None:
+        """Return the class with the worst mean.
+
+        None where fewer than two have two images, and where the headline is about one already.
+        """
+        if self.conditions.per_class:
+            return None
+        higher = self.measurement.metric.metric.better == "higher"
+        return worst_slice(self.classes, higher_is_better=higher)
+
     def _with_evidence(self, found: Finding, *, strict: bool) -> str:
-        parts = [str(found.interval), f"n={self.images}"]
-        if not math.isnan(self.detects):
+        stops = self.of_images is not None and self.in_full is None
+        of_all = f" of {self.of_groups or self.of_images}" if stops else ""
+        groups = " groups" if self.in_groups else ""
+        parts = [str(found.interval), f"n={found.images or self.units}{of_all}{groups}"]
+        if found.images is None and not math.isnan(self.detects):
             parts.append(f"detects {self.detects:.3f}")
         text = f"{found.text} ({', '.join(parts)})"
         if strict and found.outcome == "inconclusive":
             text += ": not proven"
             if found.settled_by is not None:
-                text += f", about {found.settled_by} images would settle it"
+                settled_by = f"{found.settled_by}{groups or ' images'}"
+                text += f", about {settled_by} would settle it"
         return text

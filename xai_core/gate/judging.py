@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
+from collections.abc import Sequence
+
 from xai_core.evaluation import Evaluation
 from xai_core.gate.conditions import Conditions
 from xai_core.gate.findings import (
@@ -12,9 +16,11 @@ from xai_core.gate.findings import (
     skill_nulls,
 )
 from xai_core.gate.judgement import Judgement
+from xai_core.gate.slices import compare_classes, slices_of
 from xai_core.measurement import Measurement, Method
 from xai_core.metrics import ConfiguredMetric
-from xai_core.statistics import smallest_detectable_drop
+from xai_core.parameters import require
+from xai_core.statistics import mean_interval, smallest_detectable_drop
 
 
 def judge(
@@ -30,7 +36,22 @@ def judge(
     names = dict.fromkeys([*conditions.beats, *of_skill])
     nulls = {name: evaluation.measure_null(name, method, metric) for name in names}
     return judge_values(
-        measurement, conditions, model=evaluation.classifier.name, nulls=nulls, seed=evaluation.seed
+        measurement,
+        conditions,
+        model=evaluation.classifier.name,
+        nulls=nulls,
+        seed=evaluation.seed,
+        classes=classes_of(evaluation),
+    )
+
+
+def classes_of(evaluation: Evaluation) -> tuple[str, ...]:
+    """Return the name of each image's target class: its index where it has no name of its own."""
+    known = evaluation.images.classes
+    used = Counter(known.values())
+    return tuple(
+        known[target] if used[known.get(target, "")] == 1 else f"{target}"
+        for target in evaluation.targets.tolist()
     )
 
 
@@ -41,15 +62,21 @@ def judge_values(
     model: str,
     nulls: dict[str, Measurement],
     seed: int = 0,
+    classes: Sequence[str] | None = None,
 ) -> Judgement:
     """Hold values that were measured already against ``conditions``; see `judge`.
 
     Args:
-        measurement: of the method.
+        measurement: of the method; images of one group count as one.
         conditions: what is demanded.
         model: name of the classifier, for the message.
         nulls: null map -> its measurement on the same images, for every null map needed.
         seed: of the intervals' resampling.
+        classes: name of each image's class; None where they have none.
+
+    Raises:
+        ParameterError: ``per_class`` of images without classes, or a null map or a skill score
+            that nothing can be said of.
     """
     metric = measurement.metric.metric
     undefined = len(measurement.undefined)
@@ -62,7 +89,10 @@ def judge_values(
         )
     findings: list[Finding] = []
     if len(measurement.defined):
-        if conditions.above is not None or conditions.below is not None:
+        if conditions.per_class:
+            require(classes is not None, "`per_class` needs images whose classes are known")
+            findings.append(compare_classes(measurement, classes or (), conditions, seed))
+        elif conditions.above is not None or conditions.below is not None:
             findings.append(compare_with_threshold(measurement, conditions, seed))
         findings += [
             compare_with_null(measurement, nulls[name], conditions, seed)
@@ -76,7 +106,22 @@ def judge_values(
         measurement=measurement,
         conditions=conditions,
         findings=tuple(findings),
-        detects=smallest_detectable_drop(measurement.defined, confidence=conditions.confidence),
+        detects=_detects(measurement, conditions, seed),
         too_many_undefined=complaint,
         nulls={name: null.mean for name, null in nulls.items()},
+        classes=() if classes is None else slices_of(measurement, classes),
+    )
+
+
+def _detects(measurement: Measurement, conditions: Conditions, seed: int) -> float:
+    """Return the smallest drop of the mean that so many images would prove; NaN of less than two.
+
+    One image of a bounded metric has the whole range for an interval: it detects nothing.
+    """
+    units = measurement.units
+    if len(units) < 2:
+        return math.nan
+    bounds, confidence = measurement.metric.metric.range, conditions.confidence
+    return smallest_detectable_drop(
+        mean_interval(units, confidence=confidence, bounds=bounds, seed=seed)
     )

@@ -43,8 +43,9 @@ def load_coco(
 ) -> ImageSet:
     """Return the set of a COCO instance file: one sample per image and category.
 
-    A sample's name is ``"<file name>:<category>"``; its mask is the union of the image's
-    instances of that category, crowds left out. An image without an instance gives no sample.
+    A sample's name is ``"<file name>:<category>"``, its group the file; its mask is the union of
+    the image's instances of that category, crowds left out. An image without an instance gives no
+    sample.
     Its background are the image's other categories, except those of the same label; where they
     overlap, the smaller one is in front. Without any such category the set has no background.
 
@@ -93,6 +94,7 @@ def load_coco(
                 read_image=partial(read_image, path),
                 read_mask=partial(union_of, group, photograph, annotations),
                 origin=f"{path} ({where})",
+                group=photograph.file_name,
                 read_background=partial(
                     indices_of,
                     {index_of[categories[c]]: groups[image_id, c] for c in behind[key]},

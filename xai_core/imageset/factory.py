@@ -23,8 +23,8 @@ def load_factory(reference: str, *, transform: Transform) -> ImageSet:
 
     The function returns an ``ImageSet``, whose own transform stands, or an iterable of
     ``Sample`` or of tuples (name, image, mask or None, label or None) and, where wanted, a
-    ``Background`` of the same classes in all: images float RGB in [0, 1], ``[3, H, W]``; masks of
-    0/1, 0/255 or bool, ``[H, W]``.
+    ``Background`` of the same classes in all, and the name of the photograph that several images
+    are of: images float RGB in [0, 1], ``[3, H, W]``; masks of 0/1, 0/255 or bool, ``[H, W]``.
 
     Raises:
         ImageSetError: the function cannot be found, or gives anything else.
@@ -98,20 +98,24 @@ def _entry(sample: Sample, origin: str) -> Entry:
         read_mask=None if mask is None else partial(_same, mask),
         origin=f"{origin} ({sample.name!r})",
         read_background=None if background is None else partial(_same, background.indices),
+        group=sample.group,
     )
 
 
 def _sample(item: object, origin: str) -> Sample:
     if isinstance(item, Sample):
-        item = (item.name, item.image, item.mask, item.label, item.background)
-    if not isinstance(item, tuple) or len(item) not in (4, 5) or not isinstance(item[0], str):
+        item = (item.name, item.image, item.mask, item.label, item.background, item.group)
+    if not isinstance(item, tuple) or len(item) not in (4, 5, 6) or not isinstance(item[0], str):
         msg = (
-            f"{origin}: expected a Sample or (name, image, mask, label[, background]), "
+            f"{origin}: expected a Sample or (name, image, mask, label[, background[, group]]), "
             f"got {_shown(item)}"
         )
         raise ImageSetError(msg)
-    name, image, mask, label, background = (*item, None)[:5]
+    name, image, mask, label, background, group = (*item, None, None)[:6]
     origin = f"{origin} ({name!r})"
+    if not isinstance(group, str | None):
+        msg = f"{origin}: group {group!r} is no text; name the photograph that it is of"
+        raise ImageSetError(msg)
     try:
         images = as_images(image, name="image")
         masks = None if mask is None else as_masks(mask, name="mask")
@@ -136,6 +140,7 @@ def _sample(item: object, origin: str) -> Sample:
         None if masks is None else masks[0],
         label,
         None if backgrounds is None else backgrounds[0],
+        group,
     )
 
 

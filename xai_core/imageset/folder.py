@@ -21,14 +21,16 @@ _SYSTEM_FILES = frozenset({"desktop.ini", "thumbs.db"})
 class _Row:
     label: int
     where: str
+    group: str | None
 
 
 def load_folder(folder: Path, *, transform: Transform) -> ImageSet:
     """Return the set of a folder with ``images/``, and what of the rest there is in it.
 
     ``masks/`` holds one mask per image, of the same stem; without that folder the set has no
-    masks. ``labels.csv`` has the columns ``image``, ``label`` and, where wanted, ``class``;
-    without that file every label is None. ``background/`` holds one PNG per image, of the same
+    masks. ``labels.csv`` has the columns ``image``, ``label`` and, where wanted, ``class`` and
+    ``group``, the name of the photograph that several images are of; without that file every label
+    is None. ``background/`` holds one PNG per image, of the same
     stem, with an index for each pixel: 0 where nothing is annotated, else one that
     ``background.csv`` (``index,name``) gives a name. Names are the file names in ``images/``.
 
@@ -68,6 +70,7 @@ def load_folder(folder: Path, *, transform: Transform) -> ImageSet:
                 read_image=partial(read_image, path),
                 read_mask=None if masks is None else partial(read_mask, masks[stem]),
                 origin=str(path) if row is None else row.where,
+                group=None if row is None else row.group,
                 read_background=None
                 if backgrounds is None
                 else partial(read_background, backgrounds[stem], background_classes),
@@ -163,6 +166,11 @@ def _read_labels(table: Path, names: set[str]) -> tuple[dict[str, _Row], dict[in
     rows: dict[str, _Row] = {}
     classes: dict[int, str] = {}
     for where, cells in _cells(table, ("image", "label"), header="image,label,class"):
+        for column in cells:
+            # Passed over, it would make every interval too narrow.
+            if column != "group" and column.casefold() in ("group", "groups"):
+                msg = f"{table}: no column is called {column!r}; did you mean 'group'?"
+                raise ImageSetError(msg)
         name = require_relative(cells["image"], where=where)
         if name not in names:
             msg = f"{where}: image {name!r} does not exist in images/; {did_you_mean(name, names)}"
@@ -171,7 +179,7 @@ def _read_labels(table: Path, names: set[str]) -> tuple[dict[str, _Row], dict[in
             msg = f"{where}: second row for {name!r} (first: {rows[name].where}); remove one"
             raise ImageSetError(msg)
         label = _integer(cells["label"], where, "label")
-        rows[name] = _Row(label, where)
+        rows[name] = _Row(label, where, cells.get("group"))
         class_name = cells.get("class")
         if class_name and classes.setdefault(label, class_name) != class_name:
             msg = (

@@ -36,6 +36,7 @@ class Entry:
         origin: where the image and its label stand, for error messages.
         read_background: decodes the background's indices ``[H, W]``, before the transform; None
             without them.
+        group: name of the photograph that it is of; None where it is of no other's.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Entry:
     read_mask: Callable[[], Bool] | None
     origin: str
     read_background: Callable[[], Indices] | None = None
+    group: str | None = None
 
 
 class ImageSet:
@@ -62,8 +64,8 @@ class ImageSet:
         masks_from: what predicted the masks; None where they are annotated, or there are none.
 
     Raises:
-        ImageSetError: no image, two of the same name, a negative label, masks or backgrounds for
-            some images only, or backgrounds without the names of their classes.
+        ImageSetError: no image, two of the same name, a negative label, an empty group, masks or
+            backgrounds for some images only, or backgrounds without the names of their classes.
     """
 
     def __init__(
@@ -92,6 +94,12 @@ class ImageSet:
         for entry in self._entries:
             if entry.label is not None and entry.label < 0:
                 msg = f"{entry.origin}: label {entry.label} is negative; class indices start at 0"
+                raise ImageSetError(msg)
+            if entry.group is not None and not entry.group.strip():
+                msg = (
+                    f"{entry.origin}: the group of {entry.name!r} is empty; name the photograph "
+                    "that it is of, which may be of itself alone"
+                )
                 raise ImageSetError(msg)
         self._require_alike("mask", [entry.read_mask is not None for entry in self._entries])
         annotated = [entry.read_background is not None for entry in self._entries]
@@ -131,6 +139,18 @@ class ImageSet:
     def labels(self) -> tuple[int | None, ...]:
         """Class indices of the samples, in order; nothing is decoded."""
         return tuple(entry.label for entry in self._entries)
+
+    @property
+    def groups(self) -> tuple[str, ...] | None:
+        """Names of the photographs that the samples are of, in order; nothing is decoded.
+
+        Several crops or versions of one photograph say little more than one of them does: all
+        statistics count their mean once. A sample without a group is a photograph of its own name;
+        None where no sample has a group.
+        """
+        if all(entry.group is None for entry in self._entries):
+            return None
+        return tuple(entry.group or entry.name for entry in self._entries)
 
     @property
     def classes(self) -> dict[int, str]:
@@ -193,6 +213,7 @@ class ImageSet:
             image=transform_image(self._transform, pixels),
             mask=None if mask is None else transform_mask(self._transform, mask[window]),
             label=entry.label,
+            group=entry.group,
             background=None if indices is None else self._background(entry, indices[window]),
         )
 
@@ -238,6 +259,18 @@ class ImageSet:
             msg = f"{self._name}: limit is {limit}; expected at least 1, or none for all images"
             raise ImageSetError(msg)
         return self._part(self._entries[:limit])
+
+    def subset(self, rows: Iterable[int]) -> ImageSet:
+        """Return some of the samples as a set, in the order of their names.
+
+        Args:
+            rows: their places in this set, in any order, each once.
+
+        Raises:
+            ImageSetError: there are none, or one is given twice.
+            IndexError: no such sample.
+        """
+        return self._part([self._entries[row] for row in rows])
 
     def of_label(self, label: int) -> ImageSet:
         """Return the samples of one class as a set.

@@ -30,6 +30,7 @@ class Sample:
         label: index of the class, None where unknown.
         background: what lies where the object does not, ``[H, W]``; None where the set does not
             say.
+        group: name of the photograph that it is one of several images of; None where it is not.
     """
 
     name: str
@@ -37,9 +38,10 @@ class Sample:
     mask: Bool | None = field(default=None, repr=False)
     label: int | None = None
     background: Background | None = field(default=None, repr=False)
+    group: str | None = None
 
     def digest(self) -> str:
-        """Return a SHA-256 of image, mask and background; name and label have no part."""
+        """Return a SHA-256 of image, mask and background; names and label have no part."""
         hasher = hashlib.sha256(f"image {self.image.shape}".encode())
         # The byte order is fixed so that the digest is the same on every machine.
         hasher.update(np.ascontiguousarray(self.image, dtype="<f4").tobytes())
