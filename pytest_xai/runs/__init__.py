@@ -1,0 +1,1 @@
+"""Runs that are saved, and what a later run says beside them."""

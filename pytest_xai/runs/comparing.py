@@ -1,0 +1,241 @@
+"""A gate with a margin held against an earlier run, and the proof of a loss corrected."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_xai.runs.folder import EarlierRun
+from pytest_xai.runs.measured import Counterpart, counterpart, images_of
+from pytest_xai.runs.pairing import Pairs, pair
+from pytest_xai.runs.rows import ComparedRow
+from pytest_xai.runs.saved_run import SavedImage, printable
+from pytest_xai.session import session_of
+from xai_core.gate import Judgement, loss_finding
+from xai_core.measurement import Measurement
+from xai_core.statistics import Comparison, compare_with_earlier, holm
+
+if TYPE_CHECKING:
+    from pytest_xai.gate_items import GateItem
+    from pytest_xai.session import XaiSession
+
+
+@dataclass(frozen=True)
+class Held:
+    """What came of holding a gate against an earlier run.
+
+    Attributes:
+        judgement: the gate's, with one more finding where it was compared.
+        row: for reports.
+        notes: lines of a failure's message.
+        error: why it cannot be compared, where that fails the gate.
+    """
+
+    judgement: Judgement
+    row: ComparedRow
+    notes: tuple[str, ...] = ()
+    error: str = ""
+
+
+class Comparing:
+    """Holds the gates of a run against an earlier one; each is compared once."""
+
+    def __init__(self, earlier: EarlierRun) -> None:
+        self.earlier = earlier
+        self._p_losses: dict[str, float] = {}
+        self._counterparts: dict[str, Counterpart] = {}
+
+    def hold(self, item: GateItem, judgement: Judgement) -> Held | None:
+        """Return what came of a gate; None where it has no margin.
+
+        Args:
+            item: the gate.
+            judgement: what came of its other conditions.
+        """
+        margin, confidence = judgement.conditions.not_worse_by, judgement.conditions.confidence
+        if margin is None:
+            return None
+        session, earlier = session_of(item.config), self.earlier
+        strict = session.settings.strict
+        found = self._counterpart(item)
+        row = self._row(item, margin, confidence)
+        if found.measurement is None or found.subject is None:
+            row["status"], row["why"] = "incomparable" if found.known else "new", found.why
+            if found.known and strict:
+                return self._error(judgement, row, f"it measured something else: {found.why}")
+            return Held(judgement, row)
+        if not judgement.images:  # which fails without a comparison
+            row["status"], row["why"] = "error", "no image has a value"
+            return Held(judgement, row)
+        pairs = _pairs(item, judgement.measurement, found)
+        complaints, row["left_out"] = pairs.complaints(), "; ".join(pairs.left_out())
+        before, transform = found.subject.transform, _transform(item, session)
+        if before != transform:
+            complaints.append(f"another preprocessing, {before} -> {transform}")
+        if not len(pairs.values):
+            why = "; ".join(complaints) or "no image has a value in both runs"
+            return self._error(judgement, row, f"no image is in both runs with a value: {why}")
+        if strict and complaints:
+            return self._error(judgement, row, "; ".join(complaints))
+        comparison = _compare(pairs, judgement.measurement, margin, confidence, session)
+        self._p_losses[item.nodeid] = comparison.p_loss
+        lost = self._loss_is_proven(item, comparison.p_loss, row["level"])
+        finding = loss_finding(comparison, earlier=earlier.name, loss_is_proven=lost)
+        row["difference"], row["images"] = comparison.difference, comparison.images
+        row["low"] = _finite(comparison.interval.low)
+        row["high"] = _finite(comparison.interval.high)
+        row["p_loss"], row["loss_is_proven"] = comparison.p_loss, lost
+        judgement = replace(
+            judgement, findings=(*judgement.findings, finding), against=earlier.name
+        )
+        decides = not (finding.outcome == "pass" if strict else finding.holds)
+        return Held(judgement, row, self._notes(judgement, pairs) if decides else ())
+
+    def family(self, item: GateItem) -> list[GateItem]:
+        """Return the selected gates of a model on an image set that are compared."""
+        from pytest_xai.gate_items import GateItem
+
+        return [
+            other
+            for other in item.session.items
+            if isinstance(other, GateItem)
+            and other.subject == item.subject
+            and other.gate.conditions.not_worse_by is not None
+            and self._counterpart(other).measurement is not None
+        ]
+
+    def _loss_is_proven(self, item: GateItem, p_loss: float, level: float) -> bool:
+        """Return whether a loss is proven, corrected for all gates of the family [Holm 1979].
+
+        Its corrected p-value lies between ``p_loss`` and as many times that as the family has
+        members; only where ``level`` lies between the two are the others measured now. One that
+        cannot be counts as one that proves nothing.
+        """
+        family = self.family(item)
+        if p_loss > level:
+            return False
+        if p_loss * len(family) <= level:
+            return True
+        own = next(place for place, other in enumerate(family) if other is item)
+        return holm([self._p_loss(other) for other in family])[own] <= level
+
+    def _p_loss(self, item: GateItem) -> float:
+        """Return the p-value of a loss of a gate; 1 where it cannot be compared."""
+        if item.nodeid not in self._p_losses:
+            self._p_losses[item.nodeid] = self._measured_p_loss(item)
+        return self._p_losses[item.nodeid]
+
+    def _measured_p_loss(self, item: GateItem) -> float:
+        session, conditions = session_of(item.config), item.gate.conditions
+        margin, found = conditions.not_worse_by, self._counterpart(item)
+        if margin is None or found.measurement is None:
+            return 1.0
+        try:
+            measurement = item.measured(session)
+            pairs = _pairs(item, measurement, found)
+            if not len(pairs.values):
+                return 1.0
+            return _compare(pairs, measurement, margin, conditions.confidence, session).p_loss
+        except Exception:  # of whatever kind, it is for that gate's own test to say
+            return 1.0
+
+    def _counterpart(self, item: GateItem) -> Counterpart:
+        if item.nodeid not in self._counterparts:
+            model, data = item.subject.model, item.subject.data
+            self._counterparts[item.nodeid] = counterpart(item.gate, self.earlier, model, data)
+        return self._counterparts[item.nodeid]
+
+    def _row(self, item: GateItem, margin: float, confidence: float) -> ComparedRow:
+        return ComparedRow(
+            model=item.subject.model,
+            data=item.subject.data,
+            file=item.plan.shown,
+            line=item.line,
+            method=item.gate.method.name,
+            gate=item.gate.name,
+            metric=item.gate.metric.metric.name,
+            against=self.earlier.name,
+            status="compared",
+            why="",
+            margin=margin,
+            difference=None,
+            low=None,
+            high=None,
+            images=0,
+            left_out="",
+            p_loss=None,
+            loss_is_proven=False,
+            family=len(self.family(item)),
+            level=_level(confidence),
+        )
+
+    def _error(self, judgement: Judgement, row: ComparedRow, why: str) -> Held:
+        row["status"], row["why"] = "error", printable(why)
+        error = f"cannot be compared with {self.earlier.name}: {row['why']}"
+        return Held(judgement, row, error=error)
+
+    def _notes(self, judgement: Judgement, pairs: Pairs) -> tuple[str, ...]:
+        """Return the lines that say which images lost most, and which have no pair."""
+        higher = judgement.measurement.metric.metric.better == "higher"
+        losses = [
+            f"{name} {then:.3f} -> {now:.3f}"
+            for name, then, now in pairs.largest_losses(higher_is_better=higher)
+        ]
+        complaints = pairs.complaints()
+        return tuple(
+            printable(f"{title}: {', '.join(parts)}")
+            for title, parts in (
+                (f"largest losses since {self.earlier.name}", losses),
+                ("not compared", complaints),
+            )
+            if parts
+        )
+
+
+COMPARING = pytest.StashKey[Comparing]()
+"""What a run with ``--xai-compare`` holds its gates against."""
+
+
+def _pairs(item: GateItem, measurement: Measurement, found: Counterpart) -> Pairs:
+    session, subject = session_of(item.config), found.subject
+    images = images_of(session.evaluation(item.subject.model, item.plan, item.subject.data))
+    values = [_finite(value) for value in measurement.values.tolist()]
+    there: Sequence[SavedImage] = () if subject is None else subject.images
+    before = {} if found.measurement is None else found.measurement.values
+    return pair(images, dict(zip(measurement.names, values, strict=True)), there, before)
+
+
+def _compare(
+    pairs: Pairs, measurement: Measurement, margin: float, confidence: float, session: XaiSession
+) -> Comparison:
+    metric, groups = measurement.metric.metric, measurement.groups
+    group_of = dict(zip(measurement.names, groups or measurement.names, strict=True))
+    return compare_with_earlier(
+        pairs.values,
+        pairs.earlier,
+        margin=margin,
+        better=metric.better,
+        confidence=confidence,
+        bounds=metric.range,
+        clusters=None if groups is None else [group_of[name] for name in pairs.names],
+        names=pairs.names,
+        seed=session.sources.seed,
+    )
+
+
+def _transform(item: GateItem, session: XaiSession) -> str:
+    images = session.images(item.subject.model, item.plan, item.subject.data)
+    return str(images.transform)
+
+
+def _level(confidence: float) -> float:
+    """Return the one-sided level of each end of an interval."""
+    return (1 - confidence) / 2
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
