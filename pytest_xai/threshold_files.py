@@ -20,6 +20,16 @@ def threshold_stem(model: str) -> str:
     return re.sub(r"[^\w.-]+", "_", model.rpartition(":")[2])
 
 
+def expected_file(model: str, settings: Settings) -> Path:
+    """Return where the threshold file of ``model`` is looked for first.
+
+    Relative to where pytest was started if ``--xai-thresholds`` says so, else to the project's
+    root.
+    """
+    place = Path((settings.thresholds or (settings.ini_thresholds,))[0])
+    return place if place.suffix == ".toml" else place / f"{threshold_stem(model)}.toml"
+
+
 def threshold_file_of(model: str, settings: Settings, root: Path) -> Path | None:
     """Return the threshold file of ``model``, None if there is none.
 

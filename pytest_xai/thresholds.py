@@ -114,11 +114,41 @@ class GateSpec:
 
 
 @dataclass(frozen=True)
+class Tolerances:
+    """The conditions that a gate may have before it has a threshold; see `Conditions`."""
+
+    per_class: bool = False
+    undefined: int = 0
+    confidence: float = 0.95
+    not_worse_by: float | None = None
+
+
+@dataclass(frozen=True)
+class NewGate:
+    """A gate of a threshold file that has no threshold yet: it fails until it has one.
+
+    Attributes:
+        name: as of a `GateSpec`, like the others.
+        conditions: all that stands there of them.
+    """
+
+    name: str
+    method: Method
+    metric: ConfiguredMetric
+    conditions: Tolerances
+    level: Literal["fail", "warn"]
+    line: int
+
+
+@dataclass(frozen=True)
 class ThresholdFile:
     """What a threshold file says, checked.
 
     Attributes:
         shown: how messages call it.
+        gates: those that have a threshold.
+        new_gates: those that have none yet.
+        digest: of what the file was when it was read.
         places: key of ``[data]`` -> file, line and key, for errors that show when a test runs.
     """
 
@@ -130,6 +160,13 @@ class ThresholdFile:
     concepts: tuple[ConceptSpec, ...] = ()
     neighbours: NeighbourSpec | None = None
     places: Mapping[str, str] = field(default_factory=dict, repr=False)
+    new_gates: tuple[NewGate, ...] = ()
+    digest: str = field(default="", repr=False)
+
+    @property
+    def gates_in_order(self) -> list[GateSpec | NewGate]:
+        """All gates on explainers in the order of the file."""
+        return sorted([*self.gates, *self.new_gates], key=lambda gate: gate.line)
 
 
 def read_thresholds(path: Path, *, shown: str, seed: int) -> ThresholdFile:
@@ -155,7 +192,7 @@ def read_thresholds(path: Path, *, shown: str, seed: int) -> ThresholdFile:
         for name, table in tables["explainers"].items()
     }
     texts = {name: _text(name, table) for name, table in tables["explainers"].items()}
-    gates = []
+    found = []
     for name, table in tables["gates"].items():
         where = ["gates", name]
         if name not in methods:
@@ -163,7 +200,9 @@ def read_thresholds(path: Path, *, shown: str, seed: int) -> ThresholdFile:
             hint = f" (or add an empty table [explainers.{name}])" if name in EXPLAINERS else ""
             raise source.error(where, f"no [explainers.{name}] in this file: {known}{hint}")
         for key, gate in source.table(where, table).items():
-            gates.append(_gate(source, [*where, key], methods[name], gate, seed, texts))
+            found.append(_gate(source, [*where, key], methods[name], gate, seed, texts))
+    gates = tuple(gate for gate in found if isinstance(gate, GateSpec))
+    new_gates = tuple(gate for gate in found if isinstance(gate, NewGate))
     concepts = read_concepts(source, tables["concepts"], seed=seed)
     neighbours = None
     if "neighbours" in source.data:
@@ -171,10 +210,21 @@ def read_thresholds(path: Path, *, shown: str, seed: int) -> ThresholdFile:
         if "neighbours" in tables["gates"]:
             msg = "an explainer beside the table [neighbours] cannot have its name; rename it"
             raise source.error(["gates", "neighbours"], msg)
-    if not gates and not concepts and neighbours is None:
+    if not found and not concepts and neighbours is None:
         raise source.error(["gates"], "no gates; add e.g. [gates.gradcam] iou = { above = 0.4 }")
     places = {key: source.place_of(["data", key]) for key in tables["data"]}
-    return ThresholdFile(shown, model, data, methods, tuple(gates), concepts, neighbours, places)
+    return ThresholdFile(
+        shown,
+        model,
+        data,
+        methods,
+        gates,
+        concepts,
+        neighbours,
+        places,
+        new_gates,
+        source.digest,
+    )
 
 
 def seeded_explainer(kind: str, parameters: Mapping[str, object], seed: int) -> Explainer:
@@ -225,7 +275,7 @@ def _gate(
     value: object,
     seed: int,
     texts: Mapping[str, str | None],
-) -> GateSpec:
+) -> GateSpec | NewGate:
     name = where[-1]
     if not isinstance(value, dict):
         msg = (
@@ -256,13 +306,33 @@ def _gate(
     try:
         configured = metric.configure(_with_other(metric, table, texts))
         metric.checked(dict(configured.settings))  # a default may say that a value must be given
-        checked = from_table(Conditions, conditions, what="the gate")
+        checked: Conditions | Tolerances = (
+            _tolerances(metric, conditions)
+            if all(key in Tolerances.__dataclass_fields__ for key in conditions)
+            else from_table(Conditions, conditions, what="the gate")
+        )
     except ParameterError as error:
         raise source.error(where, str(error)) from None
     if protocol is not None and protocol != configured.protocol:
         msg = f"this version measures {configured.protocol!r}, the file pins {protocol!r}"
         raise source.error(where, msg)
-    return GateSpec(name, method, configured, checked, level, source.line_of(where))
+    line = source.line_of(where)
+    if isinstance(checked, Tolerances):
+        return NewGate(name, method, configured, checked, level, line)
+    return GateSpec(name, method, configured, checked, level, line)
+
+
+def _tolerances(metric: Metric, conditions: Mapping[str, object]) -> Tolerances:
+    """Return what a gate without a threshold tolerates, checked as it will be beside one.
+
+    Raises:
+        ParameterError: a value that cannot be.
+    """
+    edge = "above" if metric.better == "higher" else "below"
+    complete = from_table(Conditions, {**conditions, edge: 0.0}, what="the gate")
+    return Tolerances(
+        complete.per_class, complete.undefined, complete.confidence, complete.not_worse_by
+    )
 
 
 def _with_other(

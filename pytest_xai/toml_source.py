@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -30,10 +31,12 @@ class TomlSource:
     Attributes:
         shown: the file as messages call it.
         data: builtin values.
+        digest: of the file's bytes.
     """
 
     shown: str
     data: dict[str, Any]
+    digest: str
     _lines: dict[Keys, int] = field(repr=False)
 
     def line_of(self, keys: Iterable[str]) -> int:
@@ -100,7 +103,8 @@ def read_toml(path: Path, *, shown: str) -> TomlSource:
         ThresholdFileError: the file cannot be read, or is not TOML.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        content = path.read_bytes()
+        text = content.decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         msg = f"{shown}: cannot be read: {error}"
         raise ThresholdFileError(msg) from error
@@ -111,7 +115,12 @@ def read_toml(path: Path, *, shown: str) -> TomlSource:
         number = int(line[1]) if line else len(text.splitlines())
         msg = f"{shown}:{number}: not valid TOML: {error}"
         raise ThresholdFileError(msg) from None
-    return TomlSource(shown, data, _lines(text))
+    return TomlSource(shown, data, digest_of(content), _lines(text))
+
+
+def digest_of(content: bytes) -> str:
+    """Return what tells one content of a file from another."""
+    return hashlib.sha256(content).hexdigest()
 
 
 def _lines(text: str) -> dict[Keys, int]:

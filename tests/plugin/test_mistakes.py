@@ -110,7 +110,7 @@ GRADCAM = "[explainers.gradcam]\n[gates.gradcam]\n"
             id="no direction",
         ),
         pytest.param(
-            f"{GRADCAM}iou = {{ }}\n",
+            f"{GRADCAM}iou = {{ mostly = 0.9 }}\n",
             "a gate needs a threshold with its direction",
             id="no threshold",
         ),

@@ -1,0 +1,181 @@
+"""The threshold file of a model that has none: measured, written once, to be reviewed."""
+
+from __future__ import annotations
+
+import tomllib
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from conftest import Project
+
+# The demo's own file is not looked for where the command line names a folder.
+START = ("--xai-model=demo", "--xai-thresholds=thresholds", "--xai-limit=6", "--xai-update")
+
+
+@pytest.fixture
+def project(project: Project) -> Project:
+    (project.path / "thresholds").mkdir()
+    return project
+
+
+def test_a_file_is_written_once_and_the_next_run_passes(project: Project) -> None:
+    file = project.path / "thresholds" / "demo.toml"
+    first = project.run(*START)
+    assert first.ret == pytest.ExitCode.TESTS_FAILED
+    first.stdout.fnmatch_lines(
+        [
+            "--- /dev/null",
+            "+++ thresholds/demo.toml",
+            "thresholds/demo.toml is new: review and commit it",
+        ]
+    )
+    written = tomllib.loads(file.read_text())
+    assert written["data"] == {"limit": 6}
+    assert written["explainers"] == {
+        "gradcam": {},
+        "ig": {"kind": "integrated_gradients", "steps": 50},
+    }
+    demands = {
+        f"{name}[{method}]": list(gate)
+        for method, gates in written["gates"].items()
+        for name, gate in gates.items()
+    }
+    assert demands == {
+        "energy_pointing_game[gradcam]": ["beats"],
+        "iou[gradcam]": ["above"],
+        "faithfulness_gap[gradcam]": ["above"],
+        "stability[gradcam]": ["above"],
+        "sparseness[gradcam]": ["above"],
+        "completeness[ig]": ["below"],
+    }
+    shown = [line[1:] for line in first.outlines if line.startswith("+") and line[:3] != "+++"]
+    assert shown == file.read_text().splitlines()
+    text = file.read_text()
+    second = project.run(*START)
+    assert second.ret == pytest.ExitCode.OK
+    second.assert_outcomes(passed=6)
+    second.stdout.no_fnmatch_line("*review and commit*")
+    assert file.read_text() == text
+    plain = [option for option in START if "update" not in option]
+    assert project.run(*plain).ret == pytest.ExitCode.OK
+
+
+def test_workers_find_the_same_file(project: Project) -> None:
+    file = project.path / "thresholds" / "demo.toml"
+    alone = project.run(*START, "-k", "iou or sparseness")
+    text = file.read_text()
+    assert tomllib.loads(text)["gates"]["gradcam"].keys() == {"iou", "sparseness"}
+    file.unlink()
+    two = project.run(*START, "-k", "iou or sparseness", "-n2")
+    assert (two.ret, alone.ret) == (pytest.ExitCode.TESTS_FAILED,) * 2
+    assert file.read_text() == text
+
+
+def test_gates_that_cannot_be_measured_are_left_out(project: Project) -> None:
+    (project.path / "own.py").write_text(
+        "from xai_core.demo.scenes import demo_images\n"
+        "def images():\n"
+        "    for index, scene in enumerate(demo_images(count=6)):\n"
+        "        yield f'{index}', scene.image, None, scene.label\n"
+    )
+    result = project.run(
+        *START, "--xai-data=own:images", "-k", "gradcam and not stab and not faith"
+    )
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(["iou[[]gradcam[]] demo: cannot be measured: not written"])
+    written = tomllib.loads((project.path / "thresholds" / "demo.toml").read_text())
+    assert written["data"] == {"path": "own:images", "limit": 6}
+    assert written["gates"].keys() == written["explainers"].keys() == {"gradcam"}
+    assert written["gates"]["gradcam"].keys() == {"sparseness"}
+
+
+def test_a_null_map_that_is_not_beaten_is_left_out(project: Project) -> None:
+    start = ["--xai-model=demo-shortcut", *START[1:], "-k", "gradcam and (energy or sparse)"]
+    result = project.run(*start)
+    result.assert_outcomes(failed=2)
+    result.stdout.fnmatch_lines(
+        ["energy_pointing_game[[]gradcam[]]: * does not beat centre *: left out"]
+    )
+    written = tomllib.loads((project.path / "thresholds" / "demo-shortcut.toml").read_text())
+    assert written["gates"]["gradcam"].keys() == {"sparseness"}
+    assert project.run(*start).ret == pytest.ExitCode.OK
+
+
+def test_nothing_is_left_where_nothing_can_be_measured(project: Project) -> None:
+    start = ["--xai-model=tiny:build", "--xai-data=tiny:images", "--xai-update"]
+    result = project.run(*start)
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(
+        [
+            "what the command line cannot say belongs into a threshold file of your own, *",
+            "thresholds/build.toml: not written: *how its input is normalised*",
+        ]
+    )
+    assert list((project.path / "thresholds").iterdir()) == []
+    (project.path / "thresholds" / "build.toml").write_text(
+        "[model]\nnormalization = 'none'\nsize = [16, 16]\n[explainers.gradcam]\n"
+        "[gates.gradcam]\niou = {}\n"
+    )
+    project.run(*start).assert_outcomes(failed=1)
+    project.run(*start).assert_outcomes(passed=1)
+
+
+@pytest.mark.parametrize("end", ["--collect-only", "-q"])
+def test_nothing_is_left_of_a_run_that_measures_nothing(end: str, project: Project) -> None:
+    if end != "--collect-only":
+        project.pytester.makeconftest(
+            "def pytest_collection_finish():\n    raise KeyboardInterrupt\n"
+        )
+    project.pytester.runpytest_inprocess(*START, end, no_reraise_ctrlc=True)
+    assert list((project.path / "thresholds").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("data", "table"),
+    [
+        ([], {}),
+        (["--xai-data=demo"], {"path": "demo"}),
+        (["--xai-data=photos"], {"path": "photos"}),
+        (["--xai-data=./photos"], {"path": "photos"}),
+        (
+            ["--xai-data=a=photos", "--xai-data=b.2=demo"],
+            {"paths": {"a": "photos", "b.2": "demo"}},
+        ),
+        (["--xai-limit=3"], {"limit": 3}),
+    ],
+)
+def test_the_file_names_the_images_as_seen_from_the_root(data, table, project: Project) -> None:
+    from pytest_xai.settings import read_settings
+    from pytest_xai.updates.starting import StartingFile
+
+    (project.path / "photos").mkdir()
+    config = project.pytester.parseconfig("--xai-model=demo", *data)
+    path = project.path / "thresholds" / "demo.toml"
+    starting = StartingFile.of(path, "demo", read_settings(config), project.path)
+    assert tomllib.loads(starting.text()).get("data", {}) == table
+
+
+@pytest.mark.parametrize(
+    ("asked", "complaint"),
+    [
+        (
+            ["--xai-model=mobilenet_v2", "--xai-update"],
+            "ERROR: --xai-update: no threshold file for mobilenet_v2, and no images to start *",
+        ),
+        (
+            ["--xai-model=demo", "--xai-thresholds=tiny.py/x.toml", "--xai-update"],
+            "ERROR: --xai-update: *x.toml cannot be written: *",
+        ),
+        (
+            ["--xai-model=demo", "--xai-thresholds=no/such", "--xai-update"],
+            "ERROR: --xai-thresholds no/such: no such file or folder",
+        ),
+        (["--xai-model=mobilnet_v2", "--xai-update"], "ERROR: unknown model 'mobilnet_v2'*"),
+    ],
+)
+def test_a_file_that_cannot_be_started_is_a_usage_error(asked, complaint, project: Project) -> None:
+    result = project.run(*asked)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([complaint])
