@@ -7,7 +7,8 @@ so each metric has its assertions, with the same needs, settings and messages as
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -36,8 +37,18 @@ _DIMENSIONS_OF_ONE = {
     **dict.fromkeys(("images", "attributions"), 3),
     **dict.fromkeys(("heatmaps", "native_heatmaps", "masks"), 2),
 }
-_OPTIONS = ("mostly", "beats", "skill_above", "undefined", "confidence")
+_OPTIONS = (
+    "mostly",
+    "max_failures",
+    "per_class",
+    "beats",
+    "skill_above",
+    "undefined",
+    "confidence",
+)
 
+_GROUPS = "image_groups"
+"""Which photograph each image is of; a metric may have `groups` of pixels among its settings."""
 
 _GIVEN_AS = {"whole_set": ["heatmaps", "predictions"], "concept_maps_of": ["concept_maps"]}
 """What stands for a need where plain arrays are measured, which then are the set."""
@@ -161,9 +172,12 @@ def _make(name: str, metric: Metric, *, above: bool) -> Callable[..., Judgement]
             tensor, and then {needs} as keywords.
         threshold: in the metric's unit ({metric.unit or "none"}).
         keywords: the metric's settings ({settings or "it has none"}); ``mostly=0.9`` (so many of
-            the images must each be on the right side), ``undefined=0`` (how many images may have
-            no value), ``confidence=0.95``, ``strict=False`` (pass only what is proven), and, for
-            what ``xai_explain`` gives, ``beats="centre"`` and ``skill_above=0.1``.
+            the images must each be on the right side) or ``max_failures=3`` (so many may each be
+            on the wrong one), ``undefined=0`` (how many images may have no value),
+            ``confidence=0.95``, ``strict=False`` (pass only what is proven); for arrays,
+            ``image_groups=`` (which photograph each image is of, where several are of one); and for
+            what ``xai_explain`` gives, ``per_class=True`` (the mean of every class),
+            ``beats="centre"`` and ``skill_above=0.1``.
 
     Returns:
         the judgement: value, interval, measurement of every image.
@@ -180,7 +194,7 @@ def _make(name: str, metric: Metric, *, above: bool) -> Callable[..., Judgement]
             inspect.Parameter(key, keyword, default=value, annotation=kind)
             for key, (kind, value) in metric.settings.items()
         ),
-        *(inspect.Parameter(key, keyword, default=None) for key in (*_OPTIONS, "strict")),
+        *(inspect.Parameter(key, keyword, default=None) for key in (*_OPTIONS, _GROUPS, "strict")),
     ]
     check.__signature__ = inspect.Signature(parameters, return_annotation=Judgement)  # type: ignore[attr-defined]
     return check
@@ -209,7 +223,7 @@ def _judge(
     given = {key: value for key, value in keywords.items() if value is not None}
     known = {"settings": [*metric.settings], "arrays": _all_needs(metric)[1:]}
     for key in given:
-        names = [*known["settings"], *known["arrays"], *_OPTIONS, "strict"]
+        names = [*known["settings"], *known["arrays"], *_OPTIONS, _GROUPS, "strict"]
         if key not in names:
             msg = f"an assertion on {metric.name} takes no {key!r}: {did_you_mean(key, names)}"
             raise ParameterError(msg)
@@ -224,15 +238,39 @@ def _judge(
     configured = metric.configure(settings)
     arrays = {key: given[key] for key in known["arrays"] if key in given}
     if isinstance(explained, Explained):
-        if arrays:
-            msg = f"what xai_explain gives brings its own {' and '.join(arrays)}; leave them out"
+        own = [*arrays, *([_GROUPS] if _GROUPS in given else [])]
+        if own:
+            msg = f"what xai_explain gives brings its own {' and '.join(own)}; leave them out"
             raise ParameterError(msg)
         return judge(explained.evaluation, explained.method, configured, conditions)
     if conditions.beats or conditions.skill_above is not None:
         msg = "`beats` and `skill_above` need what the fixture xai_explain gives, not arrays"
         raise ParameterError(msg)
+    if conditions.per_class:
+        msg = "`per_class` needs what the fixture xai_explain gives: arrays have no classes"
+        raise ParameterError(msg)
     measurement = _measure_arrays(configured, explained, arrays)
+    if _GROUPS in given:
+        groups = _groups(given[_GROUPS], len(measurement.names))
+        measurement = replace(measurement, groups=groups)
     return judge_values(measurement, conditions, model="", nulls={})
+
+
+def _groups(groups: Any, images: int) -> tuple[str, ...]:
+    """Return the name of the photograph that each image is of."""
+    listed = groups.tolist() if hasattr(groups, "tolist") else groups
+    if isinstance(listed, str) or not isinstance(listed, Sequence) or len(listed) != images:
+        given = len(listed) if isinstance(listed, Sequence) else type(groups).__name__
+        msg = f"{_GROUPS}: expected {images} names or numbers, one for each image, got {given}"
+        raise ShapeError(msg)
+    for index, group in enumerate(listed):
+        if not isinstance(group, str | int) or group == "":
+            msg = (
+                f"{_GROUPS}: image {index} is of {group!r}; give the name or number of its "
+                "photograph"
+            )
+            raise ParameterError(msg)
+    return tuple(str(group) for group in listed)
 
 
 def _plain(number: Any) -> Any:

@@ -12,6 +12,8 @@ from pytest_xai.concept_items import ConceptsNode
 from pytest_xai.gate_items import ExplainerGateItem
 from pytest_xai.items import Subject
 from pytest_xai.neighbour_items import NeighboursNode
+from pytest_xai.new_gate_items import NewGateItem
+from pytest_xai.thresholds import NewGate
 
 if TYPE_CHECKING:
     from pytest_xai.thresholds import ThresholdFile
@@ -104,7 +106,7 @@ def nodes_of_subject(
     parent: pytest.Collector, subject: Subject, plan: ThresholdFile
 ) -> Iterator[pytest.Collector]:
     """Yield one collector for each explainer that has gates, for the concepts, the neighbours."""
-    for name in dict.fromkeys(gate.method.name for gate in plan.gates):
+    for name in dict.fromkeys(gate.method.name for gate in plan.gates_in_order):
         node: ExplainerNode = ExplainerNode.from_parent(parent, name=name)
         node.subject, node.plan = subject, plan
         yield node
@@ -120,11 +122,18 @@ class ExplainerNode(pytest.Collector):
     subject: Subject
     plan: ThresholdFile
 
-    def collect(self) -> Iterable[ExplainerGateItem]:
+    def collect(self) -> Iterable[ExplainerGateItem | NewGateItem]:
         """Yield the gates in the order of the file."""
-        for gate in self.plan.gates:
-            if gate.method.name == self.name:
-                item: ExplainerGateItem = ExplainerGateItem.from_parent(self, name=gate.name)
-                item.gate, item.line = gate, gate.line
-                item.subject, item.plan = self.subject, self.plan
-                yield item
+        for gate in self.plan.gates_in_order:
+            if gate.method.name != self.name:
+                continue
+            item: ExplainerGateItem | NewGateItem
+            if isinstance(gate, NewGate):
+                item = NewGateItem.from_parent(self, name=gate.name)
+                item.gate = gate
+            else:
+                item = ExplainerGateItem.from_parent(self, name=gate.name)
+                item.gate = gate
+            item.line = gate.line
+            item.subject, item.plan = self.subject, self.plan
+            yield item

@@ -71,6 +71,10 @@ class ConceptItem(ThresholdItem):
         """Return the demand's row with its place in the file."""
         return {"concept_gates": [(self.place, self.row)] if self.row else []}
 
+    def unmeasured(self, error: str) -> Mapping[str, list[Any]]:
+        """Return the row of a demand that could not be tested, with its place in the file."""
+        return {"concept_gates": [(self.place, self._untested(error))]}
+
     def runtest(self) -> None:
         """Test and judge.
 
@@ -84,7 +88,8 @@ class ConceptItem(ThresholdItem):
 
         session, subject = session_of(self.config), self.subject
         strict = session.settings.strict
-        self.row = self._untested()  # stands if something raises that is not ours
+        # Stands if something raises that is not ours.
+        self.row = self._untested("stopped by an error")
         if len(subject.sets) > 1:
             self.user_properties.append(("xai_data", subject.data))
         try:
@@ -93,16 +98,16 @@ class ConceptItem(ThresholdItem):
             )
         except XaiError as error:
             self.row["error"] = str(error)
-            raise GateFailure(f"{self._title()}: cannot be tested: {error}") from None
+            raise GateFailure(f"{self.title}: cannot be tested: {error}") from None
         demand = self.spec.demands[self.condition]
         judgement = ConceptJudgement(result, self.condition, demand)
         self.row = decided(self.row, judgement, class_name=class_name, strict=strict)
         self.user_properties += _properties(self.row)
         if not judgement.passes(strict=strict):
-            text = failure_text(judgement, self._title(), strict=strict, again=self.again())
+            text = failure_text(judgement, self.title, strict=strict, again=self.again())
             self.fail(text, level=self.spec.level)
 
-    def _untested(self) -> ConceptRow:
+    def _untested(self, error: str) -> ConceptRow:
         from pytest_xai.concept_gate import Bounds, wanted
         from pytest_xai.report.concept_rows import ConceptRow
 
@@ -134,12 +139,13 @@ class ConceptItem(ThresholdItem):
             p=None,
             tests=None,
             images=0,
-            error="stopped by an error",
+            error=error,
         )
 
-    def _title(self) -> str:
-        """Return concept, class, layer and subject, as messages name them."""
-        row = self.row or self._untested()
+    @property
+    def title(self) -> str:
+        """Concept, class, layer and subject, as messages name them."""
+        row = self.row or self._untested("")
         where = ", ".join(filter(None, (row["class_name"], row["layer"])))
         return f"concept {row['concept']} [{where}] {self.subject}"
 

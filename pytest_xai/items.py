@@ -8,11 +8,12 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 
 if TYPE_CHECKING:
+    from pytest_xai.runs.rows import DeclaredRow
     from pytest_xai.thresholds import ThresholdFile
 
 
@@ -51,10 +52,39 @@ class ThresholdItem(pytest.Item):
     subject: Subject
     plan: ThresholdFile
     line: int
+    calibrates: ClassVar[bool] = False
+
+    def setup(self) -> None:
+        """Skip what ``--xai-calibrate`` cannot measure with several seeds."""
+        from pytest_xai.settings import read_settings
+
+        if read_settings(self.config).calibrate is not None and not self.calibrates:
+            pytest.skip("--xai-calibrate measures gates on explainers that have a threshold")
 
     def reported(self) -> Mapping[str, list[Any]]:
         """Return the rows that the item adds to the run's report."""
         raise NotImplementedError
+
+    def unmeasured(self, error: str) -> Mapping[str, list[Any]]:
+        """Return the rows of an item that could not be measured; see `reported`."""
+        raise NotImplementedError
+
+    @property
+    def title(self) -> str:
+        """What messages call the item."""
+        raise NotImplementedError
+
+    def declared(self) -> list[DeclaredRow]:
+        """Return what the file demands of the subject, where the run is saved or compared."""
+        from pytest_xai.settings import read_settings
+
+        settings, plan = read_settings(self.config), self.plan
+        if settings.save is None and settings.compare is None:
+            return []
+        gates = [*plan.gates_in_order, *([plan.neighbours] if plan.neighbours else [])]
+        listed = [[gate.method.name, gate.name, gate.metric.protocol] for gate in gates]
+        model, data, sets = self.subject.model, self.subject.data, list(self.subject.sets)
+        return [{"model": model, "data": data, "sets": sets, "gates": listed}]
 
     def fail(self, message: str, *, level: str) -> None:
         """Fail with a message, or warn where that is all that ``level`` asks for.

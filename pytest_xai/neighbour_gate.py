@@ -187,7 +187,12 @@ def judge_neighbours(
     }
     values[list(undefined)] = np.nan
     measurement = Measurement(
-        search.metric, search.name, evaluation.images.names, values, undefined
+        search.metric,
+        search.name,
+        evaluation.images.names,
+        values,
+        undefined,
+        groups=evaluation.images.groups,
     )
     judgement = judge_values(
         measurement, conditions, model=evaluation.classifier.name, nulls={}, seed=evaluation.seed

@@ -46,6 +46,11 @@ class NeighbourItem(GateItem):
 
     gate: NeighbourSpec
 
+    @property
+    def keys(self) -> list[str]:
+        """Where the gate stands in its threshold file."""
+        return ["neighbours"]
+
     def found(self, session: XaiSession) -> Found:
         """Look the neighbours up and judge.
 

@@ -14,6 +14,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pytest_xai.atomic_write import require_writable
+from pytest_xai.distribution.hooks import pytest_remember_dist, pytest_xdist_make_scheduler
+from pytest_xai.distribution.lost_workers import LostWorkers, is_distributed
 from pytest_xai.fixtures import (
     xai_data,
     xai_explain,
@@ -23,12 +26,23 @@ from pytest_xai.fixtures import (
     xai_tcav,
 )
 from pytest_xai.report.gathering import XaiReports
+from pytest_xai.run_modes import require_compatible
 from pytest_xai.settings import add_options, project_root, read_settings
 
 if TYPE_CHECKING:
     from pytest_xai.collect import ThresholdModule
+    from pytest_xai.updates.run import Updates
 
-__all__ = ["xai_data", "xai_explain", "xai_explainer", "xai_images", "xai_model", "xai_tcav"]
+__all__ = [
+    "pytest_remember_dist",
+    "pytest_xdist_make_scheduler",
+    "xai_data",
+    "xai_explain",
+    "xai_explainer",
+    "xai_images",
+    "xai_model",
+    "xai_tcav",
+]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -50,9 +64,28 @@ def pytest_cmdline_main(config: pytest.Config) -> pytest.ExitCode | None:
 def pytest_configure(config: pytest.Config) -> None:
     """Turn ``--xai-model NAME`` without paths into the threshold files to collect."""
     settings = read_settings(config)
+    require_compatible(settings)
     config.pluginmanager.register(XaiReports(config), "xai-reports")
+    if is_distributed(config):
+        config.pluginmanager.register(LostWorkers(config), "xai-lost-workers")
+    if settings.update:
+        from pytest_xai.updates.run import Updates
+
+        config.pluginmanager.register(Updates(config), "xai-updates")
+    if settings.save is not None or settings.compare is not None:
+        from pytest_xai.runs.plugin import Runs
+
+        config.pluginmanager.register(Runs(config), "xai-runs")
+    if settings.advisory:
+        from pytest_xai.advisory import Advisory
+
+        config.pluginmanager.register(Advisory(config), "xai-advisory")
+    if settings.update or config.get_verbosity() > 0:
+        from pytest_xai.report.ungated import Ungated
+
+        config.pluginmanager.register(Ungated(config), "xai-ungated")
     if settings.json is not None:
-        _require_writable(settings.json)
+        require_writable(settings.json, option="--xai-json")
     if settings.cache is not None:
         _require_folder(settings.cache)
     if settings.thresholds and not settings.fixture_models:
@@ -140,7 +173,7 @@ def _files_of_models(config: pytest.Config) -> dict[Path, list[str]]:
         UsageError: a model without a threshold file, where no path was given either.
     """
     if _FILES not in config.stash:
-        from pytest_xai.threshold_files import threshold_file_of, threshold_stem
+        from pytest_xai.threshold_files import expected_file, threshold_file_of
 
         settings = read_settings(config)
         files: dict[Path, list[str]] = {}
@@ -148,22 +181,43 @@ def _files_of_models(config: pytest.Config) -> dict[Path, list[str]]:
         for model in settings.models:
             path = threshold_file_of(model, settings, project_root(config))
             if path is not None:
+                _require_updatable(config, path.absolute())
                 files.setdefault(path.absolute(), []).append(model)
             elif not given:
+                missing = expected_file(model, settings)
+                updates = _updates(config)
                 for place in settings.thresholds:
-                    if not Path(place).exists():
+                    if not Path(place).exists() and not (updates and Path(place) == missing):
                         msg = f"--xai-thresholds {place}: no such file or folder"
                         raise pytest.UsageError(msg)
                 _require_known(model)
-                where = settings.thresholds or (settings.ini_thresholds,)
-                msg = (
-                    f"no threshold file for --xai-model {model}: expected "
-                    f"{where[0]}/{threshold_stem(model)}.toml; write it, or give "
-                    "--xai-thresholds FILE"
-                )
-                raise pytest.UsageError(msg)
+                if updates is None:
+                    msg = (
+                        f"no threshold file for --xai-model {model}: expected {missing}; write "
+                        "it, have it measured with --xai-update, or give --xai-thresholds FILE"
+                    )
+                    raise pytest.UsageError(msg)
+                root = Path() if settings.thresholds else project_root(config)
+                path = (root / missing).absolute()
+                updates.start(path, model)
+                files[path] = [model]
         config.stash[_FILES] = files
     return config.stash[_FILES]
+
+
+def _updates(config: pytest.Config) -> Updates | None:
+    """Return what writes thresholds, in the process that does."""
+    if hasattr(config, "workerinput"):
+        return None
+    found: Updates | None = config.pluginmanager.get_plugin("xai-updates")
+    return found
+
+
+def _require_updatable(config: pytest.Config, path: Path) -> None:
+    """Raise a usage error now if a threshold file is to be updated that may not be written."""
+    updates = _updates(config)
+    if updates is not None:
+        updates.require_writable(path)
 
 
 def _require_known(model: str) -> None:
@@ -206,14 +260,6 @@ def _warn_of_unread_ini(config: pytest.Config) -> None:
                 )
                 config.issue_config_time_warning(UserWarning(msg), stacklevel=2)
                 return
-
-
-def _require_writable(path: Path) -> None:
-    """Raise a usage error now, rather than lose the measurements at the end of a long run."""
-    there = next(folder for folder in path.parents if folder.exists())
-    if path.is_dir() or not there.is_dir() or not os.access(there, os.W_OK):
-        msg = f"--xai-json {path}: cannot be written; expected a file in a folder that can"
-        raise pytest.UsageError(msg)
 
 
 def _require_folder(path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from pytest_xai.concept_session import ConceptSession, ConceptSubject
 from pytest_xai.concept_sources import ConceptSource
+from pytest_xai.distribution.threads import share_threads
 from pytest_xai.image_sources import ImageSource
 from pytest_xai.neighbour_session import judged_at
 from pytest_xai.once import Once
@@ -38,6 +39,7 @@ from xai_core.gate import Judgement, judge
 from xai_core.imageset import ImageSet, load_imageset
 from xai_core.parameters import from_table
 from xai_core.postprocess import parse_postprocess
+from xai_core.sequential import ImagesInOrder, judge_sequentially
 
 if TYPE_CHECKING:
     from pytest_xai.concept_thresholds import Case, ConceptSpec
@@ -57,14 +59,19 @@ class _Opened:
     Attributes:
         evaluation: of the model on the images.
         data: what the image set is called.
+        repeats: whether it only repeats what another one measured: its costs are reported, its
+            measurements are not.
         reported: how many of its measurements were.
         costs: the costs that were.
+        order: whose part it is, in a sequential run.
     """
 
     evaluation: Evaluation
     data: str
+    repeats: bool = False
     reported: int = 0
     costs: dict[tuple[Stage, str], Cost] = field(default_factory=dict)
+    order: ImagesInOrder | None = None
 
 
 class XaiSession:
@@ -133,6 +140,24 @@ class XaiSession:
         _ = found.accuracy  # reports show it; an error belongs to the test that asks first
         return found
 
+    def evaluation_afresh(
+        self, model: str, thresholds: ThresholdFile, data: str | None = None, *, seed: int
+    ) -> Evaluation:
+        """Return another evaluation of ``model`` on the same images, built once for each seed.
+
+        Raises:
+            XaiError: the model or the images cannot be loaded.
+        """
+        opened = self._open(model, thresholds, data)
+
+        def start() -> Evaluation:
+            again = _Opened(opened.evaluation.afresh(seed=seed), opened.data, repeats=True)
+            self._opened.append(again)
+            return again.evaluation
+
+        found: Evaluation = self._once(("afresh", opened, seed), start)
+        return found
+
     def judge(
         self, model: str, thresholds: ThresholdFile, gate: GateSpec, data: str | None = None
     ) -> Judgement:
@@ -141,6 +166,8 @@ class XaiSession:
         Raises:
             XaiError: it cannot be measured.
         """
+        if self.settings.sequential is not None:
+            return self._judge_sequentially(model, thresholds, gate, data)
         evaluation = self.evaluation(model, thresholds, data)
         judgement = judge(evaluation, gate.method, gate.metric, gate.conditions)
         found = judgement.measurement
@@ -285,14 +312,48 @@ class XaiSession:
             evaluation, data = opened.evaluation, opened.data
             found["costs"] += cost_rows(evaluation, opened.costs, data=data)
             opened.costs = {key: replace(cost) for key, cost in evaluation.costs.items()}
+            if opened.repeats:
+                continue
             measured = evaluation.measurements[opened.reported :]
             opened.reported += len(measured)
             fresh += [(opened, measurement) for measurement in measured]
             reported = any(one is opened for one, _ in fresh)
             if reported or (evaluation.classifier.name, data) in tested:
-                found["models"].append(model_facts(evaluation, data=data))
+                whole = evaluation if opened.order is None else opened.order.evaluation
+                found["models"].append(model_facts(whole, data=data, order=opened.order))
         for opened, measurement in fresh:
             found["records"] += records(opened.evaluation, measurement, data=opened.data)
+        return found
+
+    def _judge_sequentially(
+        self, model: str, thresholds: ThresholdFile, gate: GateSpec, data: str | None
+    ) -> Judgement:
+        images = self._images_in_order(self._open(model, thresholds, data))
+        judgement = judge_sequentially(
+            images,
+            gate.method,
+            gate.metric,
+            gate.conditions,
+            about=self.settings.sequential or "set",
+        )
+        opened = {id(one.evaluation): one for one in self._opened}
+        for part, measured in images.behind(judgement, gate.method):
+            if not any(measured is known for known in part.measurements):
+                # Measured once, asked for by two names.
+                self._beside.append((opened[id(part)], measured))
+        return judgement
+
+    def _images_in_order(self, opened: _Opened) -> ImagesInOrder:
+        """Return the images of an evaluation in the order of a sequential run, made once."""
+
+        def report_part(part: Evaluation) -> None:
+            _ = part.accuracy  # reports show it; an error belongs to the test that asks first
+            self._opened.append(_Opened(part, opened.data, order=found))
+
+        found: ImagesInOrder = self._once(
+            ("in order", opened.evaluation),
+            lambda: ImagesInOrder(opened.evaluation, opened=report_part),
+        )
         return found
 
     def _open(self, model: str, thresholds: ThresholdFile | None, data: str | None) -> _Opened:
@@ -370,6 +431,7 @@ SESSION = pytest.StashKey[XaiSession]()
 def session_of(config: pytest.Config) -> XaiSession:
     """Return the run's session, made when first asked for."""
     if SESSION not in config.stash:
+        share_threads(config)
         config.stash[SESSION] = XaiSession(
             read_settings(config), project_root(config), terminal_progress(config)
         )

@@ -11,13 +11,15 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import pytest
 
 from pytest_xai.image_sources import ImageSource, image_sources
 
 T = TypeVar("T")
+UpdateMode = Literal["new", "failing", "all"]
+Sequential = Literal["set", "population"]
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,15 @@ class Settings:
         weights: model -> weights; the key ``""`` stands for the only model.
         data: image sets given by ``--xai-data``, without repetitions.
         concepts: folder of concepts given by ``--xai-concepts``.
+        update: which thresholds ``--xai-update`` writes; None = none.
+        allow_loosen: whether it may write one that demands less.
+        sequential: what the verdicts are about of gates that measure as few images as settle
+            them; None = gates measure all.
+        advisory: whether gates that fail only warn.
+        save: under which name ``--xai-save`` saves the run; None = it does not.
+        compare: name or path of the run that gates are held against; None = none.
+        calibrate: with how many seeds gates are measured instead of held; None = they are held.
+        calibrate_rate: of false alarms, that thresholds are then proposed for.
         cache: folder of results of earlier runs, from the command line or the ini; None = none.
         cache_limit: how large it may get, in MiB; None = as large as the library's default.
     """
@@ -45,6 +56,14 @@ class Settings:
     seed: int | None
     batch: int | None
     strict: bool
+    sequential: Sequential | None
+    advisory: bool
+    update: UpdateMode | None
+    allow_loosen: bool
+    calibrate: int | None
+    calibrate_rate: float
+    save: str | None
+    compare: str | None
     json: Path | None
     cache: Path | None
     cache_limit: int | None
@@ -57,6 +76,7 @@ class Settings:
     ini_device: str
     ini_seed: int
     ini_batch: int | None
+    ini_runs: str
 
     @property
     def fixture_models(self) -> tuple[str, ...]:
@@ -75,7 +95,8 @@ class Settings:
             options.append(("weights", f"{model}={weights}" if model else weights))
         options += [("thresholds", path) for path in self.thresholds]
         options += [("data", source.option) for source in self.data]
-        for name in ("concepts", "limit", "device", "seed", "batch"):
+        changing = ("concepts", "limit", "device", "seed", "batch", "sequential")
+        for name in (*changing, "calibrate", "compare"):
             value = getattr(self, name)
             if value is not None:
                 options.append((name, str(value)))
@@ -167,6 +188,60 @@ def add_options(parser: pytest.Parser) -> None:
         action="store_true",
         help="pass only what is proven: a gate whose confidence interval holds the threshold fails",
     )
+    add(
+        "--xai-sequential",
+        nargs="?",
+        const="set",
+        choices=("set", "population"),
+        metavar="set|population",
+        help="measure a gate on images in random order until they settle it; the verdict is about "
+        "the mean of the image set (set, the default), or of what it was drawn from (population)",
+    )
+    add(
+        "--xai-advisory",
+        action="store_true",
+        help="report everything and fail nothing: a gate that would fail warns, and is counted",
+    )
+    add(
+        "--xai-update",
+        nargs="?",
+        const="new",
+        choices=("new", "failing", "all"),
+        metavar="new|failing|all",
+        help="write measured thresholds into the threshold files, and a file where a model has "
+        "none: of gates without one (new, the default), also of gates that failed (failing), or "
+        "of all; review and commit what it writes",
+    )
+    add(
+        "--xai-allow-loosen",
+        action="store_true",
+        help="let --xai-update write thresholds that demand less than those that stand",
+    )
+    add(
+        "--xai-calibrate",
+        type=_at_least(2),
+        metavar="K",
+        help="instead of holding gates, measure each with K seeds: show how far it moves with seed "
+        "and images, how often its threshold is a false alarm, and propose one",
+    )
+    add(
+        "--xai-calibrate-rate",
+        type=_rate,
+        default=0.01,
+        metavar="RATE",
+        help="the rate of false alarms that --xai-calibrate proposes thresholds for (default: .01)",
+    )
+    add(
+        "--xai-save",
+        metavar="NAME",
+        help="save every measurement of every image as NAME in the folder of the ini xai_runs "
+        "('xai_runs'), for --xai-compare",
+    )
+    add(
+        "--xai-compare",
+        metavar="NAME|PATH|last",
+        help="hold gates that say `not_worse_by` against a saved run too, image by image",
+    )
     add("--xai-json", metavar="PATH", help="write every measurement as JSON to this file")
     add(
         "--xai-cache",
@@ -196,6 +271,7 @@ def add_options(parser: pytest.Parser) -> None:
     ini("xai_device", "cpu, cuda, cuda:1, mps or auto", default="cpu")
     ini("xai_seed", "seed of everything random", default="0")
     ini("xai_batch", "images in one pass", default="")
+    ini("xai_runs", "folder of the runs that --xai-save saves", default="xai_runs")
     ini("xai_cache", "folder of results of earlier runs, or off", default="off")
     ini("xai_cache_limit", "how large the folder of xai_cache may get, in MiB", default="")
 
@@ -222,6 +298,14 @@ def read_settings(config: pytest.Config) -> Settings:
         seed=option("--xai-seed"),
         batch=option("--xai-batch"),
         strict=option("--xai-strict"),
+        sequential=option("--xai-sequential"),
+        advisory=option("--xai-advisory"),
+        update=option("--xai-update"),
+        allow_loosen=option("--xai-allow-loosen"),
+        calibrate=option("--xai-calibrate"),
+        calibrate_rate=option("--xai-calibrate-rate"),
+        save=option("--xai-save"),
+        compare=option("--xai-compare"),
         json=Path(os.path.abspath(json_path)) if json_path else None,  # noqa: PTH100 - no symlinks
         cache=_cache(config),
         cache_limit=chosen(
@@ -236,6 +320,7 @@ def read_settings(config: pytest.Config) -> Settings:
         ini_device=config.getini("xai_device"),
         ini_seed=_ini_number(config, "xai_seed", least=0) or 0,
         ini_batch=_ini_number(config, "xai_batch", least=1),
+        ini_runs=config.getini("xai_runs") or "xai_runs",
     )
 
 
@@ -273,6 +358,18 @@ def _at_least(least: int) -> Callable[[str], int]:
         return found
 
     return number
+
+
+def _rate(text: str) -> float:
+    """Return a number between 0 and 1."""
+    try:
+        found = float(text)
+    except ValueError:
+        found = 0.0
+    if not 0 < found < 1:
+        msg = f"expected a rate between 0 and 1, such as 0.01, got {text!r}"
+        raise argparse.ArgumentTypeError(msg)
+    return found
 
 
 def _ini_number(config: pytest.Config, name: str, *, least: int) -> int | None:

@@ -5,17 +5,21 @@ Loaded in every pytest run, so it imports pytest and the standard library only.
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Generator, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
 from pytest_xai.settings import read_settings
 
 if TYPE_CHECKING:
+    from pytest_xai.report.calibration_rows import CalibrationRow
     from pytest_xai.report.concept_rows import ConceptRecord, ConceptRow
     from pytest_xai.report.rows import CostRow, GateRow, ModelFacts, Record, Subject
+    from pytest_xai.runs.rows import ComparedRow
     from pytest_xai.session import XaiSession
+
+    R = TypeVar("R", GateRow, CalibrationRow, ComparedRow)
 
 
 class XaiReports:
@@ -27,13 +31,13 @@ class XaiReports:
         self._config = config
         self._is_worker = hasattr(config, "workerinput")
         self._gates: list[GateRow] = []
-        self._records: dict[str, Record] = {}
         self._concept_gates: list[tuple[tuple[int, int], ConceptRow]] = []
-        self._concepts: dict[str, ConceptRecord] = {}
+        self._found: list[tuple[int, dict[str, Any]]] = []
         self._unwritten = ""
         self._models: dict[Subject, ModelFacts] = {}
         self._places: dict[Subject, tuple[str, int]] = {}
-        self._costs: list[CostRow] = []
+        self._calibration: list[CalibrationRow] = []
+        self._compared: list[ComparedRow] = []
         remember_terminal(config)
 
     @pytest.hookimpl(wrapper=True)
@@ -47,6 +51,7 @@ class XaiReports:
             from pytest_xai.items import ThresholdItem
 
             found = {"gates": [], "concept_gates": [], "sets": [], **session.report()}
+            found["place"] = item.session.items.index(item)
             if isinstance(item, ThresholdItem):
                 found |= item.reported()
                 found["sets"] = list(item.subject.sets)
@@ -65,16 +70,15 @@ class XaiReports:
                 place = (row["file"], index)
                 subject = (row["model"], name)
                 self._places[subject] = min(place, self._places.get(subject, place))
-        for record in found["records"]:
-            # Two workers may both have measured what two gates build upon.
-            self._records[repr(record)] = record
-        if found["concepts"]:
-            from pytest_xai.report.concept_rows import key_of
-
-            self._concepts |= {key_of(record): record for record in found["concepts"]}
+        self._found.append((found["place"], found))
         for facts in found["models"]:
-            self._models[facts["name"], facts["data"]] = facts
-        self._costs += found["costs"]
+            subject = (facts["name"], facts["data"])
+            known = self._models.get(subject)
+            # A sequential run classifies as many images as its gates need.
+            if known is None or facts["classified"] >= known["classified"]:
+                self._models[subject] = facts
+        self._calibration += found.get("calibration", [])
+        self._compared += found.get("compared", [])
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Write the JSON file."""
@@ -88,12 +92,14 @@ class XaiReports:
             write_json(
                 path,
                 models=[facts for facts in self._subjects().values() if facts],
-                gates=self._in_order(),
-                measurements=list(self._records.values()),
+                gates=self._in_order(self._gates),
+                measurements=self._records(),
                 concept_gates=self._concepts_in_order(),
-                concepts=list(self._concepts.values()),
-                costs=added_up(self._costs),
-                cache=cache_use(self._costs, read_settings(self._config).cache),
+                concepts=self._concepts(),
+                costs=added_up(self._costs()),
+                cache=cache_use(self._costs(), read_settings(self._config).cache),
+                calibration=self._in_order(self._calibration),
+                compared=self._in_order(self._compared),
             )
         except OSError as error:
             self._unwritten = f"--xai-json {path}: not written: {error}"
@@ -105,22 +111,28 @@ class XaiReports:
             terminalreporter.write_line(self._unwritten, red=True)
         option = self._config.getoption
         quiet = self._config.get_verbosity() < -1 or option("no_summary", default=False)
-        shown = self._gates or self._concept_gates
+        calibrating = read_settings(self._config).calibrate is not None
+        if self._calibration and not self._is_worker and not quiet:
+            from pytest_xai.report.calibration_table import write_calibration
+
+            rows_of_gates = self._in_order(self._calibration)
+            write_calibration(terminalreporter, rows_of_gates, self._subjects())
+        shown = (self._gates or self._concept_gates) and not calibrating
         if shown and not self._is_worker and not quiet:
             from pytest_xai.report.comparison import compared_models, compared_sets
             from pytest_xai.report.rows import added_up
             from pytest_xai.report.terminal import write_comparisons, write_tables
 
-            rows, costs = self._in_order(), added_up(self._costs)
+            rows, costs = self._in_order(self._gates), added_up(self._costs())
             concepts = self._concepts_in_order()
             write_tables(terminalreporter, rows, concepts, self._subjects(), costs)
             write_comparisons(terminalreporter, [*compared_sets(rows), *compared_models(rows)])
-        if self._costs and not self._is_worker and not quiet:
+        if self._costs() and not self._is_worker and not quiet:
             from pytest_xai.report.rows import cache_use
             from pytest_xai.report.terminal import write_cache_use
 
             write_cache_use(
-                terminalreporter, cache_use(self._costs, read_settings(self._config).cache)
+                terminalreporter, cache_use(self._costs(), read_settings(self._config).cache)
             )
 
     def _subjects(self) -> dict[Subject, ModelFacts | None]:
@@ -138,11 +150,38 @@ class XaiReports:
 
         return {subject: self._models.get(subject) for subject in sorted(known, key=place)}
 
-    def _in_order(self) -> list[GateRow]:
-        """Return the gates in the order of the files, whatever order workers finished in."""
+    def _gathered(self, what: str) -> Iterator[Any]:
+        """Yield what tests reported, in the order of the tests, whatever order workers finished in.
+
+        Two workers may both have measured what two tests build upon, and report it twice.
+        """
+        for _, found in sorted(self._found, key=lambda one: one[0]):
+            yield from found[what]
+
+    def _records(self) -> list[Record]:
+        """Return every measurement once."""
+        from pytest_xai.report.rows import measured_of
+
+        records: dict[str, Record] = {}
+        for record in self._gathered("records"):
+            records.setdefault(measured_of(record), record)
+        return list(records.values())
+
+    def _concepts(self) -> list[ConceptRecord]:
+        """Return every concept test once."""
+        from pytest_xai.report.concept_rows import key_of
+
+        return list({key_of(record): record for record in self._gathered("concepts")}.values())
+
+    def _costs(self) -> list[CostRow]:
+        """Return what was spent, by whichever worker."""
+        return list(self._gathered("costs"))
+
+    def _in_order(self, rows: Iterable[R]) -> list[R]:
+        """Return rows of gates in the order of the files, whatever order workers finished in."""
         subjects = list(self._subjects())
         return sorted(
-            self._gates,
+            rows,
             key=lambda row: (
                 subjects.index((row["model"], row["data"])),
                 row["file"],

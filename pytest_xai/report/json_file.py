@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from pytest_xai.atomic_write import write_at_once
+from pytest_xai.report.calibration_rows import CalibrationRow
 from pytest_xai.report.concept_rows import ConceptRecord, ConceptRow
 from pytest_xai.report.rows import CacheUse, CostRow, GateRow, ModelFacts, Record
+from pytest_xai.runs.rows import ComparedRow
 
 SCHEMA_VERSION = 2
 """Raised whenever a field changes its meaning or goes away, or a list is added; new fields do not
@@ -27,6 +28,8 @@ def write_json(
     concepts: Sequence[ConceptRecord],
     costs: Sequence[CostRow],
     cache: CacheUse | None,
+    calibration: Sequence[CalibrationRow] = (),
+    compared: Sequence[ComparedRow] = (),
 ) -> None:
     """Write the file at once: a reader sees the old one or the new one, never a part.
 
@@ -45,15 +48,8 @@ def write_json(
         "concepts": concepts,
         "costs": costs,
         "cache": cache,
+        "calibration": list(calibration),
+        "compared": list(compared),
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            json.dump(content, file, indent=1, allow_nan=False, ensure_ascii=False)
-            file.write("\n")
-        Path(name).chmod(0o644)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    text = json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False)
+    write_at_once(path, f"{text}\n")

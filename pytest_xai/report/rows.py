@@ -14,12 +14,16 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest_xai.neighbour_thresholds import NeighbourSpec
-    from pytest_xai.thresholds import GateSpec
+    from pytest_xai.thresholds import GateSpec, NewGate
     from xai_core.evaluation import Cost, Evaluation, Measurement, Stage
     from xai_core.gate import Judgement
+    from xai_core.sequential import ImagesInOrder
 
     CostKey: TypeAlias = tuple[Stage, str]
 
+
+COUNTED = ("images", "groups")
+"""The first word of what a demand is of where it is a number of images, or of groups of them."""
 
 Subject: TypeAlias = tuple[str, str]
 """A model and an image set, by their names."""
@@ -28,8 +32,11 @@ Subject: TypeAlias = tuple[str, str]
 class GateRow(TypedDict):
     """One gate, as the table and the JSON file show it; ``error`` = it could not be measured.
 
+    ``outcome`` is ``new`` where the gate has no threshold yet; a demand is then what was proposed.
     ``data`` names the image set here and elsewhere, ``explainer`` the explainer with all its
-    parameters and post-processing.
+    parameters and post-processing. ``of_images`` is how many images there are, in a sequential
+    run, and ``in_full`` says why a gate measured all of them nevertheless. ``groups`` and
+    ``of_groups`` are the same numbers of photographs, None where no two images are of one.
     """
 
     model: str
@@ -47,10 +54,22 @@ class GateRow(TypedDict):
     demands: list[Demand]
     mean: float | None
     images: int
+    groups: int | None
     undefined: int
     undefined_allowed: int
     detects: float | None
+    classes: dict[str, ClassMean]
+    of_images: int | None
+    of_groups: int | None
+    in_full: str | None
     error: str | None
+
+
+class ClassMean(TypedDict):
+    """The images of one class that have a value, several of one photograph counted once."""
+
+    mean: float
+    images: int
 
 
 class Demand(TypedDict):
@@ -68,11 +87,17 @@ class Demand(TypedDict):
 
 
 class Record(TypedDict):
-    """One measurement: one metric of one explainer on one image."""
+    """One measurement: one metric of one explainer on one image.
+
+    ``digest`` is of the image's pixels, mask and background, and of no name. ``group`` is the
+    photograph that the image is of, None where the image set says nothing of that.
+    """
 
     model: str
     data: str
     image: str
+    group: str | None
+    digest: str
     target: int
     method: str
     explainer: str
@@ -88,7 +113,9 @@ class Record(TypedDict):
 class ModelFacts(TypedDict):
     """What is known of a model and its images.
 
-    ``masks_from`` is what predicted the masks, None where they are annotated or there are none.
+    ``accuracy`` is over the ``classified`` images, all but in a sequential run. ``masks_from`` is
+    what predicted the masks, None where they are annotated or there are none. ``groups`` is the
+    number of photographs, None where no two images are of one.
     """
 
     name: str
@@ -97,6 +124,8 @@ class ModelFacts(TypedDict):
     device: str
     data: str
     images: int
+    groups: int | None
+    classified: int
     accuracy: float | None
     transform: str
     masks_from: str | None
@@ -129,7 +158,12 @@ class CacheUse(TypedDict):
 
 
 def unmeasured(
-    model: str, gate: GateSpec | NeighbourSpec, *, data: str, file: str, error: str
+    model: str,
+    gate: GateSpec | NewGate | NeighbourSpec,
+    *,
+    data: str,
+    file: str,
+    error: str,
 ) -> GateRow:
     """Return the row of a gate that could not be measured."""
     return GateRow(
@@ -148,9 +182,14 @@ def unmeasured(
         demands=[],
         mean=None,
         images=0,
+        groups=None,
         undefined=0,
         undefined_allowed=gate.conditions.undefined,
         detects=None,
+        classes={},
+        of_images=None,
+        of_groups=None,
+        in_full=None,
         error=error,
     )
 
@@ -163,8 +202,15 @@ def judged(row: GateRow, judgement: Judgement, *, strict: bool) -> GateRow:
     row["demands"] = _demands(judgement)
     row["mean"] = _finite(judgement.measurement.mean)
     row["images"] = judgement.images
+    row["groups"] = judgement.units if judgement.in_groups else None
     row["undefined"] = len(judgement.measurement.undefined)
     row["detects"] = _finite(judgement.detects)
+    row["classes"] = {
+        one.name: ClassMean(mean=one.mean, images=one.images) for one in judgement.classes
+    }
+    row["of_images"] = judgement.of_images
+    row["of_groups"] = judgement.of_groups
+    row["in_full"] = judgement.in_full
     row["error"] = None
     return row
 
@@ -176,10 +222,18 @@ def _demands(judgement: Judgement) -> list[Demand]:
         above = conditions.above is not None
         side = f">= {conditions.above:.3f}" if above else f"<= {conditions.below:.3f}"
         labels.append(f"each {side}")
+    elif conditions.max_failures is not None:
+        above = conditions.above is not None
+        side = f"< {conditions.above:.3f}" if above else f"> {conditions.below:.3f}"
+        images, groups = COUNTED
+        labels.append(f"{groups if judgement.measurement.in_groups else images} {side}")
+    elif conditions.per_class:
+        labels.append("worst class")
     elif conditions.above is not None or conditions.below is not None:
         labels.append("")
     labels += [f"over {null}" for null in conditions.beats]
     labels += ["skill"] if conditions.skill_above is not None else []
+    labels += [f"against {judgement.against}"] if judgement.against else []
     return [
         Demand(
             of=label,
@@ -204,11 +258,14 @@ def records(evaluation: Evaluation, measurement: Measurement, *, data: str) -> l
     configured, method = measurement.metric, measurement.made_by
     explainer = method.explainer if method else None
     steps = method.postprocess if method else ()
+    groups = measurement.groups
     return [
         Record(
             model=evaluation.classifier.name,
             data=data,
             image=name,
+            group=None if groups is None else groups[index],
+            digest=evaluation.digests[index],
             target=int(evaluation.targets[index]),
             method=measurement.method,
             explainer=explainer.kind if explainer else measurement.method,
@@ -224,8 +281,22 @@ def records(evaluation: Evaluation, measurement: Measurement, *, data: str) -> l
     ]
 
 
-def model_facts(evaluation: Evaluation, *, data: str) -> ModelFacts:
-    """Return what is known of the model and the images of an evaluation."""
+def measured_of(record: Record) -> str:
+    """Return what tells a measurement from others, whatever it came to."""
+    return repr([value for key, value in record.items() if key not in ("value", "undefined")])
+
+
+def model_facts(
+    evaluation: Evaluation, *, data: str, order: ImagesInOrder | None = None
+) -> ModelFacts:
+    """Return what is known of the model and the images of an evaluation.
+
+    Args:
+        evaluation: of all images.
+        data: what the image set is called.
+        order: the images as they came in a sequential run.
+    """
+    groups = len(set(evaluation.images.groups or evaluation.images.names))
     return ModelFacts(
         name=evaluation.classifier.name,
         fingerprint=evaluation.classifier.fingerprint,
@@ -233,7 +304,9 @@ def model_facts(evaluation: Evaluation, *, data: str) -> ModelFacts:
         device=evaluation.classifier.device,
         data=data,
         images=len(evaluation.images),
-        accuracy=evaluation.accuracy,
+        groups=None if groups == len(evaluation.images) else groups,
+        classified=len(evaluation.images) if order is None else order.seen,
+        accuracy=evaluation.accuracy if order is None else order.accuracy,
         transform=str(evaluation.images.transform),
         masks_from=evaluation.images.masks_from,
     )

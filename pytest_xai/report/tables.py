@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 STYLES = {
     "pass": "green",
     "pass?": "green",
+    "new": "yellow",
     "warn": "yellow",
     "fail": "red",
     "fail?": "red",
@@ -76,6 +77,8 @@ def outcome_of(row: GateRow | ConceptRow) -> str:
     """Return the word for what came of a row; ``?`` is for what is not proven."""
     if row["error"] is not None:
         return "error"
+    if row["outcome"] == "new":
+        return "new"
     if not row["passed"]:
         if row["level"] == "warn":
             return "warn"

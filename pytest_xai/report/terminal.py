@@ -12,6 +12,7 @@ from pytest_xai.report.comparison import Comparison
 from pytest_xai.report.concept_rows import ConceptRow
 from pytest_xai.report.concept_table import concept_table
 from pytest_xai.report.rows import (
+    COUNTED,
     CacheUse,
     CostRow,
     Demand,
@@ -20,6 +21,7 @@ from pytest_xai.report.rows import (
     Subject,
     masks_note,
 )
+from pytest_xai.report.sequential_lines import sequential_lines
 from pytest_xai.report.tables import (
     STYLES,
     WIDTH_OF_NUMBER,
@@ -34,11 +36,10 @@ if TYPE_CHECKING:
     import pytest
     from rich.text import Text
 
-_COLUMNS = ("gate", "value", "demand", "95% CI", "n", "verdict")
 _WIDTH_OF_NAME = 24
 _NO_BREAK = "\N{NO-BREAK SPACE}"
 _STAGES = {"explain": "explaining", "measure": "measuring", "concept": "testing concepts"}
-_UNPROVEN = "? = not proven: the interval holds the threshold"
+_UNPROVEN = "? = not proven: the interval (as corrected for several) holds the threshold"
 
 
 def write_tables(
@@ -48,7 +49,8 @@ def write_tables(
     subjects: Mapping[Subject, ModelFacts | None],
     costs: Sequence[CostRow],
 ) -> None:
-    """Write one table for each model: every gate with value, demand, interval, n and verdict.
+    """Write one table for each model: every gate with value, demand, interval, n, detectable
+    drop and verdict.
 
     A model that was held on several image sets has a table for each. Another one has its concepts.
     Below stands how many images went through the model, for each explainer, metric and concept.
@@ -78,6 +80,8 @@ def write_tables(
             outcome.endswith("?") for outcome in (*map(outcome_of, shown), *map(outcome_of, tested))
         ):
             reporter.write_line(_UNPROVEN)
+        for line in sequential_lines(shown, tested):
+            reporter.write_line(line)
         own = [cost for cost in costs if (cost["model"], cost["data"]) == (model, data)]
         for stage, word in _STAGES.items():
             for line in _passes(word, [cost for cost in own if cost["stage"] == stage]):
@@ -125,26 +129,41 @@ def _passes(word: str, costs: Iterable[CostRow]) -> list[str]:
 
 
 def _summary(facts: ModelFacts) -> str:
-    accuracy = facts["accuracy"]
+    accuracy, classified = facts["accuracy"], facts["classified"]
     right = "" if accuracy is None else f", top-1 accuracy {accuracy:.3f}"
+    if right and classified < facts["images"]:
+        right += f" of the {classified} that were classified"
     masks = f"; {masks_note(facts['masks_from'])}" if facts["masks_from"] else ""
-    return f"{facts['images']} images of {facts['data']}{right}{masks}"
+    groups = f" in {facts['groups']} groups" if facts["groups"] is not None else ""
+    return f"{facts['images']} images{groups} of {facts['data']}{right}{masks}"
 
 
 def _rendered(rows: list[GateRow], *, colour: bool) -> str:
     from rich.text import Text
 
-    table = new_table(_COLUMNS, left=("gate", "demand", "95% CI", "verdict"))
+    detects = ["detects"] if any(row["detects"] is not None for row in rows) else []
+    columns = ("gate", "value", "demand", "95% CI", "n", *detects, "verdict")
+    table = new_table(columns, left=("gate", "demand", "95% CI", "verdict"))
     for method, gates in groupby(rows, key=lambda row: row["method"]):
         table.add_row(bold(method))
         for row in gates:
             word = outcome_of(row)
             verdict = Text(word, style=STYLES[word])
             of_mean, others = _lines(row)
-            table.add_row(f"  {row['gate']}", *of_mean, str(row["images"]), verdict)
+            drop = [_number(row["detects"]) for _ in detects]
+            table.add_row(f"  {row['gate']}", *of_mean, _images(row), *drop, verdict)
             for label, *line in others:
                 table.add_row(f"    {label}", *line)
     return printed(table, colour=colour)
+
+
+def _images(row: GateRow) -> str:
+    """Return how many images a gate rests on; how many photographs where several are of one."""
+    seen = row["images"] if row["groups"] is None else row["groups"]
+    if row["in_full"]:
+        return f"all {seen}"
+    of_all = row["of_groups"] or row["of_images"]
+    return f"{seen}" + ("" if of_all is None else f" of {of_all}")
 
 
 def _mean(row: GateRow | None) -> Text:
@@ -165,7 +184,8 @@ def _lines(row: GateRow) -> tuple[list[str], list[list[str]]]:
     of_mean = ["", "", ""]
     others = []
     for demand in row["demands"]:
-        line = [f"{demand['value']:.3f}", _demanded(demand), _interval(demand)]
+        digits = 0 if demand["of"].startswith(COUNTED) else 3
+        line = [f"{demand['value']:.{digits}f}", _demanded(demand), _interval(demand)]
         if demand["of"]:
             others.append([demand["of"], *line])
         else:
@@ -178,7 +198,8 @@ def _lines(row: GateRow) -> tuple[list[str], list[list[str]]]:
 def _demanded(demand: Demand) -> str:
     if demand["of"].startswith("over "):
         return "> 0"
-    return f"{'>=' if demand['above'] else '<='} {demand['threshold']:.3f}"
+    digits = 0 if demand["of"].startswith(COUNTED) else 3
+    return f"{'>=' if demand['above'] else '<='} {demand['threshold']:.{digits}f}"
 
 
 def _interval(demand: Demand) -> str:

@@ -101,6 +101,9 @@ def test_conditions_of_a_gate_are_taken(heatmaps: np.ndarray, masks: np.ndarray)
     assert_iou_above(heatmaps, 0.9, masks=masks, mostly=0.5)
     with pytest.raises(ExplanationError, match="of the images"):
         assert_iou_above(heatmaps, 0.9, masks=masks, mostly=0.6)
+    assert_iou_above(heatmaps, 0.9, masks=masks, max_failures=1)
+    with pytest.raises(ExplanationError, match=r"1 image < 0\.900, 0 allowed"):
+        assert_iou_above(heatmaps, 0.9, masks=masks, max_failures=0)
     with pytest.raises(ExplanationError, match="not proven"):
         assert_iou_above(heatmaps, 0.74, masks=masks, strict=True)
     blank = np.concatenate([heatmaps, np.zeros((1, 16, 16), np.float32)])
@@ -152,6 +155,7 @@ def test_faithfulness_of_plain_heatmaps() -> None:
             ParameterError,
             "need what the fixture xai_explain gives",
         ),
+        ({"masks": np.ones((2, 16, 16), bool), "per_class": True}, ParameterError, "no classes"),
         ({"masks": 1, "mostly": 7}, ParameterError, "`mostly` is a share of the images"),
         ({"masks": np.ones((3, 16, 16), bool)}, ShapeError, "masks: expected 2, one for each of"),
         ({"masks": np.ones((2, 8, 8), bool)}, ShapeError, "differ in number or size"),

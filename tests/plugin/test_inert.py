@@ -37,7 +37,7 @@ def plain_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[pytest.RunResul
     # Other plugins of the environment import NumPy; what counts here is ours.
     others = ["cacheprovider", "xdist", "benchmark", "hypothesispytest", "anyio"]
     disabled = [text for name in others for text in ("-p", f"no:{name}")]
-    command = [sys.executable, "-m", "pytest", *disabled, str(folder)]
+    command = [sys.executable, "-m", "pytest", "-v", *disabled, str(folder)]
     ran = subprocess.run(
         command,
         cwd=folder,

@@ -63,11 +63,11 @@ def test_strict_passes_only_what_is_proven(project: Project) -> None:
     project.thresholds(f"{CENTRE}{close}\n")
     result = project.run("--xai-model", "tiny")
     assert result.ret == pytest.ExitCode.OK
-    result.stdout.fnmatch_lines(["  iou * 6  pass[?]", "[?] = not proven: *"])
+    result.stdout.fnmatch_lines(["  iou * 6 *pass[?]", "[?] = not proven: *"])
     result = project.run("--xai-model", "tiny", "--xai-strict")
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     result.stdout.fnmatch_lines(
-        ["iou[[]centre[]] tiny: * not proven, about * images would settle it", "  iou * 6  fail[?]"]
+        ["iou[[]centre[]] tiny: * not proven, about * images would settle it", "  iou * 6 *fail[?]"]
     )
 
 
@@ -129,13 +129,14 @@ def test_a_failure_says_what_decided_and_shows_the_worst_images(project: Project
     project.thresholds(f"{CENTRE}iou = {{ above = 0.9 }}\n")
     result = project.run("--xai-model", "tiny")
     start = result.outlines.index("worst images:")
-    headline, empty = result.outlines[start - 2 : start]
+    headline, of_class, empty = result.outlines[start - 3 : start]
     number = r"\d\.\d{3}"
     assert re.fullmatch(
         rf"iou\[centre\] tiny: {number} < 0\.900 "
         rf"\(95% CI {number}\.\.{number}, n=6, detects {number}\)",
         headline,
     )
+    assert re.fullmatch(rf"worst class: \d {number}, n=2", of_class)
     assert not empty
     listed = [line.split() for line in result.outlines[start + 1 : start + 6]]
     values = [float(value) for value, _ in listed]
