@@ -115,11 +115,13 @@ def test_every_report_marks_them(project: Project) -> None:
     result.stdout.fnmatch_lines([f"6 images of tiny:without_masks, top-1 accuracy 1.000; {MARK}"])
     lines = result.outlines
     first = next(index for index, line in enumerate(lines) if line.startswith("iou[gradcam]"))
-    assert lines[first + 1 : first + 4] == [MARK, "", "worst images:"]
+    assert lines[first + 1].startswith("worst class: ")
+    assert lines[first + 2 : first + 5] == [MARK, "", "worst images:"]
     other = next(
         index for index, line in enumerate(lines) if line.startswith("faithfulness_gap[gradcam]")
     )
-    assert lines[other + 1 : other + 3] == ["", "worst images:"]
+    assert lines[other + 1].startswith("worst class: ")
+    assert lines[other + 2 : other + 4] == ["", "worst images:"]
     (facts,) = json.loads((project.path / "found.json").read_text())["models"]
     assert facts["masks_from"] == BRIGHT
     properties = {
