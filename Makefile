@@ -61,6 +61,7 @@ lint: $(READY)
 		examples/explainers/survey.py examples/metrics/separation.py examples/metrics/centring.py \
 		examples/concepts/verdicts.py examples/concepts/type_one.py \
 		examples/power/coverage.py
+	$(BIN)/mypy examples/power/study.py
 	$(BIN)/lint-imports
 
 bench: $(READY)
