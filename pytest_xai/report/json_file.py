@@ -15,7 +15,8 @@ from pytest_xai.runs.rows import ComparedRow
 SCHEMA_VERSION = 2
 """Raised whenever a field changes its meaning or goes away, or a list is added; new fields do not
 raise it. 2: ``concepts`` (a `ConceptRecord` for each test, those that were not selected too, since
-p-values are corrected for all of them) and ``concept_gates`` (a `ConceptRow` for each demand)."""
+p-values are corrected for all of them), ``concept_gates`` (a `ConceptRow` for each demand),
+``calibration`` and ``compared``."""
 
 
 def write_json(
