@@ -77,8 +77,7 @@ class Conditions:
             self.max_failures is None or self.max_failures >= 0,
             f"`max_failures` is a number of images, 0 or more, got {self.max_failures}",
         )
-        given = {name: getattr(self, name) for name in _INSTEAD_OF_THE_MEAN}
-        asked = [name for name, value in given.items() if value is not None and value is not False]
+        asked = self._instead_of_the_mean()
         require(
             len(asked) < 2,
             f"{' and '.join(f'`{name}`' for name in asked)} exclude each other; make two gates",
@@ -97,3 +96,14 @@ class Conditions:
         )
         require(self.undefined >= 0, "`undefined` is a number of images, 0 or more")
         require(0 < self.confidence < 1, "`confidence` must lie between 0 and 1")
+
+    @property
+    def of_the_mean(self) -> bool:
+        """Whether ``above`` or ``below`` is about the mean of all images."""
+        bounded = self.above is not None or self.below is not None
+        return bounded and not self._instead_of_the_mean()
+
+    def _instead_of_the_mean(self) -> list[str]:
+        """Return which keys make ``above`` or ``below`` about something else than the mean."""
+        given = {name: getattr(self, name) for name in _INSTEAD_OF_THE_MEAN}
+        return [name for name, value in given.items() if value is not None and value is not False]

@@ -106,14 +106,16 @@ def judge_values(
         measurement=measurement,
         conditions=conditions,
         findings=tuple(findings),
-        detects=_detects(measurement, conditions, seed),
+        detects=_detects(measurement, conditions, findings, seed),
         too_many_undefined=complaint,
         nulls={name: null.mean for name, null in nulls.items()},
         classes=() if classes is None else slices_of(measurement, classes),
     )
 
 
-def _detects(measurement: Measurement, conditions: Conditions, seed: int) -> float:
+def _detects(
+    measurement: Measurement, conditions: Conditions, findings: Sequence[Finding], seed: int
+) -> float:
     """Return the smallest drop of the mean that so many images would prove; NaN of less than two.
 
     One image of a bounded metric has the whole range for an interval: it detects nothing.
@@ -121,6 +123,8 @@ def _detects(measurement: Measurement, conditions: Conditions, seed: int) -> flo
     units = measurement.units
     if len(units) < 2:
         return math.nan
+    if conditions.of_the_mean:
+        return smallest_detectable_drop(findings[0].interval)
     bounds, confidence = measurement.metric.metric.range, conditions.confidence
     return smallest_detectable_drop(
         mean_interval(units, confidence=confidence, bounds=bounds, seed=seed)
