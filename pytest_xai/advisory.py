@@ -8,6 +8,7 @@ from collections.abc import Generator
 import pytest
 
 from pytest_xai.items import GateFailure, GateWarning, ThresholdItem
+from pytest_xai.settings import is_worker
 
 _PROPERTY = ("xai_advisory", "would have failed")
 
@@ -16,7 +17,7 @@ class Advisory:
     """Turns the failures of gates into warnings, and counts them."""
 
     def __init__(self, config: pytest.Config) -> None:
-        self._is_worker = hasattr(config, "workerinput")
+        self._is_worker = is_worker(config)
         self._failing = 0
 
     @pytest.hookimpl(wrapper=True)

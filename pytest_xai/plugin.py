@@ -27,7 +27,7 @@ from pytest_xai.fixtures import (
 )
 from pytest_xai.report.gathering import XaiReports
 from pytest_xai.run_modes import require_compatible
-from pytest_xai.settings import add_options, project_root, read_settings
+from pytest_xai.settings import add_options, is_worker, project_root, read_settings
 
 if TYPE_CHECKING:
     from pytest_xai.collect import ThresholdModule
@@ -207,7 +207,7 @@ def _files_of_models(config: pytest.Config) -> dict[Path, list[str]]:
 
 def _updates(config: pytest.Config) -> Updates | None:
     """Return what writes thresholds, in the process that does."""
-    if hasattr(config, "workerinput"):
+    if is_worker(config):
         return None
     found: Updates | None = config.pluginmanager.get_plugin("xai-updates")
     return found

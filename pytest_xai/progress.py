@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, TextIO
 
 import pytest
 
+from pytest_xai.settings import is_worker
+
 if TYPE_CHECKING:
     from xai_core.progress import Advance, Progress
 
@@ -90,7 +92,7 @@ TERMINAL = pytest.StashKey[TextIO]()
 
 def remember_terminal(config: pytest.Config) -> None:
     """Keep a handle on the terminal; call it before a test runs, while nothing is captured."""
-    quiet = config.get_verbosity() < 0 or hasattr(config, "workerinput")
+    quiet = config.get_verbosity() < 0 or is_worker(config)
     if quiet or os.environ.get("TERM", "dumb") == "dumb":
         return
     try:

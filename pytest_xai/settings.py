@@ -324,6 +324,11 @@ def read_settings(config: pytest.Config) -> Settings:
     )
 
 
+def is_worker(config: pytest.Config) -> bool:
+    """Return whether this process is a worker of pytest-xdist, which shows and writes nothing."""
+    return hasattr(config, "workerinput")
+
+
 def project_root(config: pytest.Config) -> Path:
     """Return the folder that paths in ini and threshold files are relative to.
 

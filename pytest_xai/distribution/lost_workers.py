@@ -10,17 +10,19 @@ from typing import Any
 
 import pytest
 
+from pytest_xai.settings import is_worker
+
 
 def is_distributed(config: pytest.Config) -> bool:
     """Return whether this process is a worker of pytest-xdist, or the controller of some."""
-    return hasattr(config, "workerinput") or config.getoption("dist", "no") != "no"
+    return is_worker(config) or config.getoption("dist", "no") != "no"
 
 
 class LostWorkers:
     """Has workers say beforehand what to report of a gate, should they not live to report it."""
 
     def __init__(self, config: pytest.Config) -> None:
-        self._is_worker = hasattr(config, "workerinput")
+        self._is_worker = is_worker(config)
         self._running: dict[str, pytest.TestReport] = {}
 
     @pytest.hookimpl(wrapper=True)

@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING
+
+from pytest_xai.report.rows import GateKey
 
 if TYPE_CHECKING:
     from pytest_xai.report.rows import GateRow
     from xai_core.calibration import Calibration
 
 
-class CalibrationRow(TypedDict):
+class CalibrationRow(GateKey):
     """One condition of a gate, measured with several seeds; see `xai_core.calibration`.
 
     ``of`` says what was compared where it is not the mean, ``proposed`` is None where the file has
     no number for it, ``rate`` is what it is proposed for.
     """
 
-    model: str
-    data: str
-    file: str
-    line: int
-    method: str
-    explainer: str
-    gate: str
-    metric: str
-    protocol: str
-    level: str
     of: str
     threshold: float
     above: bool

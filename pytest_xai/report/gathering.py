@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
-from pytest_xai.settings import read_settings
+from pytest_xai.settings import is_worker, read_settings
 
 if TYPE_CHECKING:
     from pytest_xai.report.calibration_rows import CalibrationRow
@@ -29,7 +29,7 @@ class XaiReports:
         from pytest_xai.progress import remember_terminal
 
         self._config = config
-        self._is_worker = hasattr(config, "workerinput")
+        self._is_worker = is_worker(config)
         self._gates: list[GateRow] = []
         self._concept_gates: list[tuple[tuple[int, int], ConceptRow]] = []
         self._found: list[tuple[int, dict[str, Any]]] = []

@@ -29,14 +29,11 @@ Subject: TypeAlias = tuple[str, str]
 """A model and an image set, by their names."""
 
 
-class GateRow(TypedDict):
-    """One gate, as the table and the JSON file show it; ``error`` = it could not be measured.
+class GateKey(TypedDict):
+    """Which gate a row is about, and where it stands.
 
-    ``outcome`` is ``new`` where the gate has no threshold yet; a demand is then what was proposed.
     ``data`` names the image set here and elsewhere, ``explainer`` the explainer with all its
-    parameters and post-processing. ``of_images`` is how many images there are, in a sequential
-    run, and ``in_full`` says why a gate measured all of them nevertheless. ``groups`` and
-    ``of_groups`` are the same numbers of photographs, None where no two images are of one.
+    parameters and post-processing.
     """
 
     model: str
@@ -49,6 +46,17 @@ class GateRow(TypedDict):
     metric: str
     protocol: str
     level: str
+
+
+class GateRow(GateKey):
+    """One gate, as the table and the JSON file show it; ``error`` = it could not be measured.
+
+    ``outcome`` is ``new`` where the gate has no threshold yet; a demand is then what was proposed.
+    ``of_images`` is how many images there are, in a sequential
+    run, and ``in_full`` says why a gate measured all of them nevertheless. ``groups`` and
+    ``of_groups`` are the same numbers of photographs, None where no two images are of one.
+    """
+
     passed: bool
     outcome: str
     demands: list[Demand]

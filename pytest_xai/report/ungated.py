@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from pytest_xai.settings import is_worker
+
 _Key = tuple[str, str, str, str, str]
 """Model, image set, method, metric and protocol."""
 
@@ -14,7 +16,7 @@ class Ungated:
     """Gathers what was measured and what is held; says what is not at the end."""
 
     def __init__(self, config: pytest.Config) -> None:
-        self._is_worker = hasattr(config, "workerinput")
+        self._is_worker = is_worker(config)
         self._measured: set[_Key] = set()
         self._held: set[_Key] = set()
 

@@ -15,7 +15,7 @@ from pytest_xai.runs.folder import EarlierRun, find_run, run_file
 from pytest_xai.runs.gathered import Gathered
 from pytest_xai.runs.saved_run import RunFileError, as_text, printable
 from pytest_xai.runs.saving import saved_run, versions
-from pytest_xai.settings import chosen, project_root, read_settings
+from pytest_xai.settings import chosen, is_worker, project_root, read_settings
 
 _SHOWN = 3
 _LOST = "???"  # the `when` of a test whose worker died
@@ -33,7 +33,7 @@ class Runs:
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
         self._settings = read_settings(config)
-        self._is_worker = hasattr(config, "workerinput")
+        self._is_worker = is_worker(config)
         self._gathered = Gathered()
         self._lost: list[str] = []
         self._uncollected = False

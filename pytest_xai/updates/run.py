@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_xai.settings import project_root, read_settings
+from pytest_xai.settings import is_worker, project_root, read_settings
 
 if TYPE_CHECKING:
     from pytest_xai.report.rows import GateRow
@@ -28,7 +28,7 @@ class Updates:
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
-        self._is_worker = hasattr(config, "workerinput")
+        self._is_worker = is_worker(config)
         self._proposals: list[Proposal] = []
         self._errors: list[GateRow] = []
         self._with_concepts = False
