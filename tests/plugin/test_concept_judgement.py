@@ -6,26 +6,22 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from tcav_results import tcav_result
 
 from pytest_xai.concept_gate import Bounds, ConceptJudgement
-from xai_core.concepts.result import TCAVResult
 from xai_core.concepts.tcav import TCAV
 from xai_core.statistics import Interval
 
-ABSENT = TCAVResult(
+ABSENT = tcav_result(
     tcav=TCAV(),
     concept="mark",
-    against="random",
     model="m",
     target=0,
-    layer="body",
     names=("a", "b", "c", "d", "e", "f"),
     concept_images=50,
     counterexamples=200,
-    set_size=50,
     score=0.6,
     score_interval=Interval(0.4, 0.7),
-    null_scores=(0.5, 0.3),
     magnitude_score=0.6,
     sensitivities=np.array([0.1, -0.9, 0.3, 0.0, -0.2, 0.8]),
     alignment=0.02,
@@ -37,10 +33,6 @@ ABSENT = TCAVResult(
     logit_change=0.1,
     effect=0.05,
     effect_interval=Interval(0.01, 0.09),
-    accuracy=0.9,
-    accuracy_interval=Interval(0.8, 0.95),
-    seconds=0.1,
-    passes=10,
 )
 UNDECIDED = replace(ABSENT, effect_interval=Interval(-0.07, 0.17))
 NOT_LEARNT = replace(ABSENT, accuracy=0.5, accuracy_interval=Interval(0.4, 0.6))

@@ -8,6 +8,7 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import conftest
 import numpy as np
 import pytest
 from PIL import Image
@@ -20,15 +21,7 @@ from xai_core.statistics import mean_interval
 if TYPE_CHECKING:
     from conftest import Project
 
-HEAD = """\
-[model]
-spec = "tiny:build"
-size = [16, 16]
-normalization = "none"
-
-[data]
-path = "crops"
-"""
+HEAD = conftest.HEAD.replace("tiny:images", "crops")
 PHOTOGRAPHS, CROPS = 20, 3
 CENTRE = "[explainers.centre]\n[gates.centre]\n"
 

@@ -6,6 +6,7 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
+import conftest
 import pytest
 
 if TYPE_CHECKING:
@@ -26,15 +27,7 @@ def blanks():
     for name, image, mask, label in images():
         yield name, image * 0 if name < "image-20" else image, mask, label
 """
-HEAD = """\
-[model]
-spec = "tiny:build"
-size = [16, 16]
-normalization = "none"
-
-[data]
-path = "many:images"
-"""
+HEAD = conftest.HEAD.replace("tiny:images", "many:images")
 GATES = """\
 [explainers.gradcam]
 [explainers.centre]
