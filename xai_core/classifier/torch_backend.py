@@ -91,10 +91,13 @@ class TorchClassifier:
         """Digest of every weight, the normalisation, and the layers with their settings."""
         digest = hashlib.sha256(f"{type(self._plain).__qualname__} {self._plain}".encode())
         digest.update(repr((self.mean, self.std)).encode())
-        for key, tensor in sorted(self._plain.state_dict().items()):
-            digest.update(f"{key}{tuple(tensor.shape)}{tensor.dtype}".encode())
-            digest.update(tensor.cpu().contiguous().numpy().tobytes())
+        digest.update(repr(sorted(self.tensor_digests.items())).encode())
         return digest.hexdigest()
+
+    @cached_property
+    def tensor_digests(self) -> dict[str, str]:
+        """Name of every parameter and buffer -> digest of its content, shape and type."""
+        return {key: _digest_of(tensor) for key, tensor in self._plain.state_dict().items()}
 
     @cached_property
     def _default_layer(self) -> str:
@@ -248,7 +251,8 @@ class TorchClassifier:
     def _sibling(self) -> TorchClassifier:
         """Return a classifier that shares everything with this one, to change something in it."""
         other = copy.copy(self)
-        vars(other).pop("fingerprint", None)
+        for kept in ("fingerprint", "tensor_digests"):
+            vars(other).pop(kept, None)
         other._rests = {}
         return other
 
@@ -474,3 +478,9 @@ class TorchClassifier:
             f"nothing. Layers that work: {listed}"
         )
         raise LayerError(msg)
+
+
+def _digest_of(tensor: Tensor) -> str:
+    digest = hashlib.sha256(f"{tuple(tensor.shape)}{tensor.dtype}".encode())
+    digest.update(tensor.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()

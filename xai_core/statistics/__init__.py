@@ -14,6 +14,7 @@ from xai_core.statistics.intervals import (
     mean_p_value,
 )
 from xai_core.statistics.proposals import false_alarm_rate_of, proposed_threshold
+from xai_core.statistics.reproduction import Reproduction, reproduction
 from xai_core.statistics.resampling import BootstrapMethod
 from xai_core.statistics.sequences import ConfidenceSequence
 from xai_core.statistics.shares import clopper_pearson, tango, wilson
@@ -31,6 +32,7 @@ __all__ = [
     "ConfidenceSequence",
     "Interval",
     "Outcome",
+    "Reproduction",
     "clopper_pearson",
     "cluster_means",
     "compare_with_earlier",
@@ -43,6 +45,7 @@ __all__ = [
     "mean_interval",
     "mean_p_value",
     "proposed_threshold",
+    "reproduction",
     "skill",
     "skill_interval",
     "smallest_detectable_drop",
