@@ -13,7 +13,15 @@ from xai_core.gate import Conditions
 from xai_core.metrics import ConfiguredMetric
 
 # No null map looks for neighbours, so there is nothing to beat and no skill.
-_CONDITIONS = ("above", "below", "mostly", "not_worse_by", "undefined", "confidence")
+_CONDITIONS = (
+    "above",
+    "below",
+    "mostly",
+    "not_worse_by",
+    "reproducible",
+    "undefined",
+    "confidence",
+)
 _OF_SEARCH = tuple(field.name for field in fields(NeighbourSearch))
 _KEYS = (*_OF_SEARCH, *_CONDITIONS, "level")
 

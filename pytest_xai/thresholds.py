@@ -121,6 +121,7 @@ class Tolerances:
     undefined: int = 0
     confidence: float = 0.95
     not_worse_by: float | None = None
+    reproducible: bool = True
 
 
 @dataclass(frozen=True)
@@ -331,7 +332,11 @@ def _tolerances(metric: Metric, conditions: Mapping[str, object]) -> Tolerances:
     edge = "above" if metric.better == "higher" else "below"
     complete = from_table(Conditions, {**conditions, edge: 0.0}, what="the gate")
     return Tolerances(
-        complete.per_class, complete.undefined, complete.confidence, complete.not_worse_by
+        complete.per_class,
+        complete.undefined,
+        complete.confidence,
+        complete.not_worse_by,
+        complete.reproducible,
     )
 
 

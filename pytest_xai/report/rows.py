@@ -70,6 +70,8 @@ class GateRow(GateKey):
     of_images: int | None
     of_groups: int | None
     in_full: str | None
+    moved: int | None
+    moved_of: int | None
     error: str | None
 
 
@@ -123,11 +125,14 @@ class ModelFacts(TypedDict):
 
     ``accuracy`` is over the ``classified`` images, all but in a sequential run. ``masks_from`` is
     what predicted the masks, None where they are annotated or there are none. ``groups`` is the
-    number of photographs, None where no two images are of one.
+    number of photographs, None where no two images are of one. ``weights`` is a digest of the
+    weights alone, None of a model that has none or does not show them.
     """
 
     name: str
     fingerprint: str
+    weights: str | None
+    normalisation: str
     classes: int
     device: str
     data: str
@@ -198,6 +203,8 @@ def unmeasured(
         of_images=None,
         of_groups=None,
         in_full=None,
+        moved=None,
+        moved_of=None,
         error=error,
     )
 
@@ -219,6 +226,9 @@ def judged(row: GateRow, judgement: Judgement, *, strict: bool) -> GateRow:
     row["of_images"] = judgement.of_images
     row["of_groups"] = judgement.of_groups
     row["in_full"] = judgement.in_full
+    again = judgement.reproduction
+    row["moved"] = None if again is None else again.moved
+    row["moved_of"] = None if again is None else again.images
     row["error"] = None
     return row
 
@@ -304,10 +314,14 @@ def model_facts(
         data: what the image set is called.
         order: the images as they came in a sequential run.
     """
+    from xai_core.classifier import normalisation_text, weights_digest
+
     groups = len(set(evaluation.images.groups or evaluation.images.names))
     return ModelFacts(
         name=evaluation.classifier.name,
         fingerprint=evaluation.classifier.fingerprint,
+        weights=weights_digest(evaluation.classifier),
+        normalisation=normalisation_text(evaluation.classifier),
         classes=int(evaluation.classifier.num_classes),
         device=evaluation.classifier.device,
         data=data,

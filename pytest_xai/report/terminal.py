@@ -192,6 +192,9 @@ def _lines(row: GateRow) -> tuple[list[str], list[list[str]]]:
             of_mean = line
     if row["undefined"]:
         others.append(["undefined", str(row["undefined"]), f"<= {row['undefined_allowed']}"])
+    moved, of = row["moved"] or 0, row["moved_of"] or 0
+    if 2 * moved > of:
+        others.append(["images that moved", str(moved), f"<= {of // 2}"])
     return of_mean, others
 
 

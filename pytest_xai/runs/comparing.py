@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from pytest_xai.runs.folder import EarlierRun
-from pytest_xai.runs.measured import Counterpart, counterpart, images_of
+from pytest_xai.runs.measured import Counterpart, as_measured, counterpart, images_of, measured_by
 from pytest_xai.runs.pairing import Pairs, pair
 from pytest_xai.runs.rows import ComparedRow
-from pytest_xai.runs.saved_run import SavedImage, printable
+from pytest_xai.runs.saved_run import SavedImage, SavedSubject, printable
+from pytest_xai.runs.saving import versions
 from pytest_xai.session import session_of
+from xai_core.classifier import normalisation_text, weights_digest
 from xai_core.gate import Judgement, loss_finding
 from xai_core.measurement import Measurement
-from xai_core.statistics import Comparison, compare_with_earlier, holm
+from xai_core.statistics import (
+    Comparison,
+    Reproduction,
+    compare_with_earlier,
+    holm,
+    reproduction,
+)
 
 if TYPE_CHECKING:
     from pytest_xai.gate_items import GateItem
@@ -48,6 +56,7 @@ class Comparing:
         self.earlier = earlier
         self._p_losses: dict[str, float] = {}
         self._counterparts: dict[str, Counterpart] = {}
+        self._versions = versions()
 
     def hold(self, item: GateItem, judgement: Judgement) -> Held | None:
         """Return what came of a gate; None where it has no margin.
@@ -73,9 +82,10 @@ class Comparing:
             return Held(judgement, row)
         pairs = _pairs(item, judgement.measurement, found)
         complaints, row["left_out"] = pairs.complaints(), "; ".join(pairs.left_out())
-        before, transform = found.subject.transform, _transform(item, session)
-        if before != transform:
-            complaints.append(f"another preprocessing, {before} -> {transform}")
+        complaints += [
+            f"another {what}, {before} -> {after}"
+            for what, before, after in _preprocessing(item, session, found.subject)
+        ]
         if not len(pairs.values):
             why = "; ".join(complaints) or "no image has a value in both runs"
             return self._error(judgement, row, f"no image is in both runs with a value: {why}")
@@ -89,11 +99,50 @@ class Comparing:
         row["low"] = _finite(comparison.interval.low)
         row["high"] = _finite(comparison.interval.high)
         row["p_loss"], row["loss_is_proven"] = comparison.p_loss, lost
+        again = self._reproduction(item, pairs, found)
+        if again is not None:
+            row["moved"], row["moved_of"] = again.moved, again.images
         judgement = replace(
-            judgement, findings=(*judgement.findings, finding), against=earlier.name
+            judgement,
+            findings=(*judgement.findings, finding),
+            against=earlier.name,
+            reproduction=again,
         )
-        decides = not (finding.outcome == "pass" if strict else finding.holds)
-        return Held(judgement, row, self._notes(judgement, pairs) if decides else ())
+        notes: tuple[str, ...] = ()
+        if again is not None and not again.holds:
+            notes = (_what_moved(item, session, found.subject),)
+        if notes or not (finding.outcome == "pass" if strict else finding.holds):
+            notes += self._notes(judgement, pairs)
+        return Held(judgement, row, notes)
+
+    def _reproduction(
+        self, item: GateItem, pairs: Pairs, found: Counterpart
+    ) -> Reproduction | None:
+        """Return how a gate's values lie beside those of then; None where they may differ.
+
+        They may not where the weights, the images, what is measured, its seeds, the versions of
+        libraries and the device are those of then, whatever else a model's maker changed.
+        """
+        session, run, then = session_of(item.config), self.earlier.run, found.subject
+        if then is None or then.weights is None or not item.gate.conditions.reproducible:
+            return None
+        classifier = session.evaluation(item.subject.model, item.plan, item.subject.data).classifier
+        alike = (
+            weights_digest(classifier) == then.weights
+            and classifier.device == then.device
+            and run.seed == session.sources.seed
+            and run.versions == self._versions
+            and found.measurement is not None
+            and as_measured(found.measurement) == measured_by(item.gate)
+            and bool(pairs.unchanged.any())
+        )
+        if not alike:
+            return None
+        return reproduction(
+            pairs.values[pairs.unchanged],
+            pairs.earlier[pairs.unchanged],
+            bounds=item.gate.metric.metric.range,
+        )
 
     def family(self, item: GateItem) -> list[GateItem]:
         """Return the selected gates of a model on an image set that are compared."""
@@ -167,6 +216,8 @@ class Comparing:
             high=None,
             images=0,
             left_out="",
+            moved=None,
+            moved_of=None,
             p_loss=None,
             loss_is_proven=False,
             family=len(self.family(item)),
@@ -179,18 +230,17 @@ class Comparing:
         return Held(judgement, row, error=error)
 
     def _notes(self, judgement: Judgement, pairs: Pairs) -> tuple[str, ...]:
-        """Return the lines that say which images lost most, and which have no pair."""
+        """Return the lines that say which images lost or moved most, and which have no pair."""
         higher = judgement.measurement.metric.metric.better == "higher"
-        losses = [
-            f"{name} {then:.3f} -> {now:.3f}"
-            for name, then, now in pairs.largest_losses(higher_is_better=higher)
-        ]
-        complaints = pairs.complaints()
+        moved = judgement.reproduction is not None and not judgement.reproduction.holds
+        what = "moves" if moved else "losses"
+        found = pairs.largest_moves() if moved else pairs.largest_losses(higher_is_better=higher)
+        largest = [f"{name} {then:.3f} -> {now:.3f}" for name, then, now in found]
         return tuple(
             printable(f"{title}: {', '.join(parts)}")
             for title, parts in (
-                (f"largest losses since {self.earlier.name}", losses),
-                ("not compared", complaints),
+                (f"largest {what} since {self.earlier.name}", largest),
+                ("not compared", pairs.not_compared()),
             )
             if parts
         )
@@ -227,9 +277,27 @@ def _compare(
     )
 
 
-def _transform(item: GateItem, session: XaiSession) -> str:
-    images = session.images(item.subject.model, item.plan, item.subject.data)
-    return str(images.transform)
+def _preprocessing(
+    item: GateItem, session: XaiSession, then: SavedSubject
+) -> Iterator[tuple[str, str, str]]:
+    """Yield what of it is otherwise than then, with what it was and what it is."""
+    evaluation = session.evaluation(item.subject.model, item.plan, item.subject.data)
+    transform = str(evaluation.images.transform)
+    normalisation = normalisation_text(evaluation.classifier)
+    if then.transform != transform:
+        yield "preprocessing", then.transform, transform
+    if then.normalisation not in (None, normalisation):
+        yield "normalisation", str(then.normalisation), normalisation
+
+
+def _what_moved(item: GateItem, session: XaiSession, then: SavedSubject) -> str:
+    """Return what may have moved the values of the same weights on the same images."""
+    recorded = [
+        f"another {what}, {before} -> {after}"
+        for what, before, after in _preprocessing(item, session, then)
+    ]
+    unrecorded = "the code of the model or the explainer, or what is done to images on their way in"
+    return f"what changed: {'; '.join(recorded) or unrecorded}; if that is meant, save the run anew"
 
 
 def _level(confidence: float) -> float:

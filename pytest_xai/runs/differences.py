@@ -87,13 +87,9 @@ def _of_subject(earlier: EarlierRun, gathered: Gathered, subject: Subject) -> It
         yield Remark(f"not compared: {why or f'{earlier.name} has nothing of it'}", "loud")
         return
     if facts is not None:
-        same = facts["fingerprint"] == then.fingerprint
-        yield Remark(
-            "weights and normalisation: the same"
-            if same
-            else "weights or normalisation: not the same, as is to be expected of a release"
-        )
+        yield _of_weights(then, facts)
         yield from _of_facts(then, facts)
+        yield from _moved(rows)
     images = gathered.images_of(subject)
     if images:
         changes = image_changes(images, then.images)
@@ -113,6 +109,30 @@ def _of_subject(earlier: EarlierRun, gathered: Gathered, subject: Subject) -> It
         yield from _gone(earlier, then, declared)
 
 
+def _of_weights(then: SavedSubject, facts: ModelFacts) -> Remark:
+    if facts["fingerprint"] == then.fingerprint:
+        return Remark("weights and normalisation: the same")
+    if then.weights is None or then.weights != facts["weights"]:
+        return Remark("weights or normalisation: not the same, as is to be expected of a release")
+    if then.normalisation == facts["normalisation"]:
+        return Remark("weights: the same, in other layers", "loud")
+    return Remark("weights: the same")
+
+
+def _moved(rows: Iterable[ComparedRow]) -> Iterator[Remark]:
+    """Yield how many gates have the values of then, of those that cannot but have them."""
+    asked = [(row, row["moved"], row["moved_of"]) for row in rows]
+    known = [(row, moved, of) for row, moved, of in asked if moved is not None and of is not None]
+    if not known:
+        return
+    moved_gates = [_called(row) for row, moved, of in known if 2 * moved > of]
+    if not moved_gates:
+        yield Remark(f"values: those of then, in {len(known)} of {len(known)} gates")
+        return
+    text = f"values: moved with weights, images and settings of then: {', '.join(moved_gates)}"
+    yield Remark(text, "loud")
+
+
 def _of_facts(then: SavedSubject, facts: ModelFacts) -> Iterator[Remark]:
     changed = _changes({"device": then.device}, {"device": facts["device"]})
     changed += _changes({"classes": then.classes}, {"classes": facts["classes"]})
@@ -120,6 +140,7 @@ def _of_facts(then: SavedSubject, facts: ModelFacts) -> Iterator[Remark]:
         yield Remark(f"otherwise than then: {', '.join(changed)}")
     for key, before, after in (
         ("preprocessing", then.transform, facts["transform"]),
+        ("normalisation", then.normalisation or facts["normalisation"], facts["normalisation"]),
         ("masks predicted by", then.masks_from, facts["masks_from"]),
     ):
         if before != after:

@@ -49,6 +49,11 @@ def measured_by(gate: GateSpec | NeighbourSpec) -> Measured:
     ).plain()
 
 
+def as_measured(saved: SavedMeasurement) -> Measured:
+    """Return what a saved measurement measured, without its values."""
+    return Measured(**{name: getattr(saved, name) for name in Measured.__struct_fields__})
+
+
 def counterpart(
     gate: GateSpec | NeighbourSpec, earlier: EarlierRun, model: str, data: str
 ) -> Counterpart:

@@ -1,4 +1,4 @@
-"""Which images of a run are those of an earlier one: by content, not by name."""
+"""Which images of a run are those of an earlier one: by content, and by name if that changed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TypeAlias
 import numpy as np
 
 from pytest_xai.runs.saved_run import SavedImage
-from xai_core.arrays import Float64
+from xai_core.arrays import Bool, Float64
 
 Content: TypeAlias = tuple[str, int]
 """The digest of an image's pixels and mask, and the class that is explained."""
@@ -26,7 +26,8 @@ class ImageChanges:
         same: how many images of this run the earlier one has too.
         added: those that the earlier run does not have.
         removed: those that only it has.
-        changed: those that have a name in both, and other pixels or another mask.
+        changed: those that have a name in both, for the same class, and other pixels or another
+            mask.
         retargeted: those of which another class is explained.
     """
 
@@ -38,10 +39,14 @@ class ImageChanges:
 
     def complaints(self) -> list[str]:
         """Return a few words on each kind of image that has no pair."""
+        paired = [f"{counted(self.changed)} changed, paired by name ({some(self.changed)})"]
+        return [*self.without_pair(), *(paired if self.changed else [])]
+
+    def without_pair(self) -> list[str]:
+        """Return a few words on each kind of image that the other run has nothing beside."""
         kinds = {
             "added": self.added,
             "removed": self.removed,
-            "changed": self.changed,
             "explained for another class": self.retargeted,
         }
         return [
@@ -57,6 +62,8 @@ class Pairs:
         names: of the images in this run; of an image that is there twice, the first.
         values: of this run, float64 ``[n]``; of an image that is there twice, the mean.
         earlier: of the earlier run, float64 ``[n]``.
+        unchanged: whether pixels, mask and target are the same, bool ``[n]``; of the others only
+            the name and the target are.
         changes: which images are not common.
         undefined_now: common images that have a value in the earlier run only.
         undefined_then: common images that have a value in this run only.
@@ -65,13 +72,18 @@ class Pairs:
     names: tuple[str, ...]
     values: Float64
     earlier: Float64
+    unchanged: Bool
     changes: ImageChanges
     undefined_now: tuple[str, ...]
     undefined_then: tuple[str, ...]
 
     def complaints(self) -> list[str]:
-        """Return a few words on each kind of image that has no pair, or no value in one run."""
+        """Return a few words on each kind of image that differs, or has no value in one run."""
         return [*self.changes.complaints(), *self.left_out()]
+
+    def not_compared(self) -> list[str]:
+        """Return a few words on each kind of image that has no pair, or no value in one run."""
+        return [*self.changes.without_pair(), *self.left_out()]
 
     def left_out(self) -> list[str]:
         """Return a few words on each kind of common image that has a value in one run only."""
@@ -84,11 +96,18 @@ class Pairs:
     def largest_losses(self, *, higher_is_better: bool) -> list[tuple[str, float, float]]:
         """Return name, earlier value and value of the images that lost most, the worst first."""
         gains = (self.values - self.earlier) * (1 if higher_is_better else -1)
-        order = np.argsort(gains, kind="stable")[:_NAMED].tolist()
+        return self._first(gains)
+
+    def largest_moves(self) -> list[tuple[str, float, float]]:
+        """Return name, earlier value and value of the images that moved most, either way."""
+        return self._first(-np.abs(self.values - self.earlier))
+
+    def _first(self, order_of: Float64) -> list[tuple[str, float, float]]:
+        """Return name and both values of the images with the lowest numbers below 0."""
         return [
             (self.names[row], float(self.earlier[row]), float(self.values[row]))
-            for row in order
-            if gains[row] < 0
+            for row in np.argsort(order_of, kind="stable")[:_NAMED].tolist()
+            if order_of[row] < 0
         ]
 
 
@@ -97,19 +116,22 @@ def image_changes(now: Sequence[SavedImage], earlier: Sequence[SavedImage]) -> I
     before, after = _contents(earlier), _contents(now)
     left = [one for one in now if (one.digest, one.target) not in before]
     gone = [one for one in earlier if (one.digest, one.target) not in after]
-    pixels, names = {one.digest for one in gone}, {one.image for one in gone}
-    retargeted = [one for one in left if one.digest in pixels]
-    others = [one for one in left if one.digest not in pixels]
-    changed = [one.image for one in others if one.image in names]
-    accounted = {one.digest for one in retargeted}
+    accounted = {one.digest for one in left} & {one.digest for one in gone}
+    gone = [one for one in gone if one.digest not in accounted]
+    others = [one for one in left if one.digest not in accounted]
+    targets = {one.image: one.target for one in gone}
+    names = {one.image for one in others if one.image in targets}
+    changed = [one.image for one in others if targets.get(one.image) == one.target]
     return ImageChanges(
         same=len(now) - len(left),
         added=tuple(one.image for one in others if one.image not in names),
-        removed=tuple(
-            one.image for one in gone if one.digest not in accounted and one.image not in changed
-        ),
+        removed=tuple(one.image for one in gone if one.image not in names),
         changed=tuple(changed),
-        retargeted=tuple(one.image for one in retargeted),
+        retargeted=tuple(
+            one.image
+            for one in left
+            if one.digest in accounted or one.image in names.difference(changed)
+        ),
     )
 
 
@@ -121,6 +143,9 @@ def pair(
 ) -> Pairs:
     """Return the values of the images that a run and an earlier one have in common.
 
+    Images are common by pixels, mask and target, whatever they are called; what is left, as after
+    all images were compressed anew, by name and target.
+
     Args:
         now: the images of this run.
         values: name of an image -> its value; None where it has none.
@@ -128,17 +153,21 @@ def pair(
         earlier_values: likewise.
     """
     before, after = _contents(earlier), _contents(now)
-    names, new, old = [], [], []
+    changes = image_changes(now, earlier)
+    by_name = frozenset(changes.changed)
+    names, new, old, unchanged = [], [], [], []
     undefined_now, undefined_then = [], []
     for content, called in after.items():
-        if content not in before:
+        there = before.get(content) or [name for name in called if name in by_name]
+        if not there:
             continue
         mine = _mean(values.get(name) for name in called)
-        theirs = _mean(earlier_values.get(name) for name in before[content])
+        theirs = _mean(earlier_values.get(name) for name in there)
         if mine is not None and theirs is not None:
             names.append(called[0])
             new.append(mine)
             old.append(theirs)
+            unchanged.append(content in before)
         elif theirs is not None:
             undefined_now.append(called[0])
         elif mine is not None:
@@ -147,7 +176,8 @@ def pair(
         names=tuple(names),
         values=np.array(new, dtype=np.float64),
         earlier=np.array(old, dtype=np.float64),
-        changes=image_changes(now, earlier),
+        unchanged=np.array(unchanged, dtype=np.bool_),
+        changes=changes,
         undefined_now=tuple(undefined_now),
         undefined_then=tuple(undefined_then),
     )

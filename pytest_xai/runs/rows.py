@@ -11,7 +11,9 @@ class ComparedRow(TypedDict):
     ``status`` is ``compared``, ``new`` (the earlier run has no such gate), ``incomparable`` (it
     measured something else) or ``error``, and ``why`` says why it is not compared. Of the images
     that both runs have, ``images`` have a value in both, and ``left_out`` says which have one in
-    one run only. ``p_loss`` is not corrected; ``family``
+    one run only. Where nothing is known to be otherwise that could move a value, ``moved`` counts
+    the images, of the ``moved_of`` whose pixels are the same, that nevertheless moved; else both
+    are None. ``p_loss`` is not corrected; ``family``
     gates of the model and image set are compared, and each is held at ``level``, one-sided.
     """
 
@@ -31,6 +33,8 @@ class ComparedRow(TypedDict):
     high: float | None
     images: int
     left_out: str
+    moved: int | None
+    moved_of: int | None
     p_loss: float | None
     loss_is_proven: bool
     family: int

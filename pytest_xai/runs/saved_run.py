@@ -101,7 +101,7 @@ class SavedMeasurement(Measured, frozen=True):
 
 
 class SavedSubject(msgspec.Struct, frozen=True):
-    """A model on an image set."""
+    """A model on an image set; ``weights`` is a digest of them alone, where they are known."""
 
     model: str
     data: str
@@ -115,6 +115,8 @@ class SavedSubject(msgspec.Struct, frozen=True):
     gates: list[SavedGate]
     not_measured: list[DeclaredGate]
     measurements: list[SavedMeasurement]
+    weights: Digest | None = None
+    normalisation: str | None = None
 
 
 class SavedRun(msgspec.Struct, frozen=True):

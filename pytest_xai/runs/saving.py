@@ -89,6 +89,8 @@ def _subject(gathered: Gathered, subject: Subject) -> SavedSubject:
         gates=[gates[key] for key in sorted(gates)],
         not_measured=sorted(missing, key=lambda gate: (gate.method, gate.gate)),
         measurements=_measurements(gathered.records_of(subject)),
+        weights=facts["weights"],
+        normalisation=facts["normalisation"],
     )
 
 

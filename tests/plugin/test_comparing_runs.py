@@ -109,7 +109,7 @@ def test_renamed_images_are_the_same_images(releases: Releases) -> None:
     [
         ({"images": [*range(10), 11]}, "images: 10 are in both runs; 1 image added (image-11)"),
         ({"images": list(range(8))}, "images: 8 are in both runs; 2 images removed (image-8, *)"),
-        ({"edited": [2]}, "images: 9 are in both runs; 1 image changed (image-2)"),
+        ({"edited": [2]}, "images: 9 are in both runs; 1 image changed, paired by name (image-2)"),
         (
             {"labels": {"2": 0}},
             "images: 9 are in both runs; 1 image explained for another class (image-2)",
@@ -131,13 +131,97 @@ def test_images_without_a_pair_are_said_and_are_an_error_where_strict(
 
 def test_no_image_in_common_fails_and_says_so(releases: Releases) -> None:
     releases.save()
-    result = releases.compare(edited=list(range(10)))
+    result = releases.compare(edited=list(range(10)), renamed=True)
     assert result.ret == FAILED
     result.stdout.fnmatch_lines(
         [
             "iou[[]patch[]] tiny: cannot be compared with v1: no image is in both runs with a "
-            "value: 10 images changed (image-0, image-1, image-2, ...)",
+            "value: 10 images added (renamed-0, *); 10 images removed (image-0, *)",
             "  iou * error",
+        ]
+    )
+
+
+def test_images_that_were_all_compressed_anew_are_compared_by_name(releases: Releases) -> None:
+    releases.save()
+    everything = list(range(10))
+    kept = releases.compare(edited=everything)
+    assert kept.ret == PASSED
+    kept.stdout.fnmatch_lines(
+        [
+            "    against v1  0.000 *",
+            "images: 0 are in both runs; 10 images changed, paired by name (image-0, *)",
+        ]
+    )
+    lost = releases.compare(edited=everything, moved=4, same_weights=True)
+    assert lost.ret == FAILED
+    lost.stdout.fnmatch_lines(["iou[[]patch[]] tiny: -0.* against v1, margin 0.050 *"])
+
+
+def test_the_same_weights_must_give_the_same_values_though_the_margin_holds(
+    releases: Releases,
+) -> None:
+    releases.gates(GATES.replace("0.05", "0.9"))
+    releases.save()
+    passed = releases.compare()
+    assert passed.ret == PASSED
+    passed.stdout.fnmatch_lines(["values: those of then, in 1 of 1 gates"])
+    moved = releases.compare(moved=1, same_weights=True)
+    assert moved.ret == FAILED
+    moved.stdout.fnmatch_lines(
+        [
+            "iou[[]patch[]] tiny: moved on 10 of 10 images, by 0.286 at the median, though "
+            "weights, images and settings are those of v1",
+            "what changed: the code of the model or the explainer, or what is done to images on "
+            "their way in; if that is meant, save the run anew",
+            "largest moves since v1: image-0 1.000 -> 0.714, image-*",
+            "  iou *fail",
+            "    against v1 * >= -0.900 *",
+            "    images that moved * <= 5*",
+            "values: moved with weights, images and settings of then: iou[[]patch[]]",
+        ]
+    )
+    (row,) = releases.rows(moved=1, same_weights=True)
+    assert (row["moved"], row["moved_of"], row["loss_is_proven"]) == (10, 10, False)
+    few = {str(one): 1 for one in range(5)}
+    assert releases.compare(moved=few, same_weights=True).ret == PASSED
+
+
+@pytest.mark.parametrize("changed", ["weights", "seed", "version", "asked not to", "warn"])
+def test_values_may_move_where_something_else_did_or_they_are_allowed_to(
+    changed: str, releases: Releases
+) -> None:
+    own = {"asked not to": "0.9, reproducible = false", "warn": "0.9, level = 'warn'"}
+    releases.gates(GATES.replace("0.05", own.get(changed, "0.9")))
+    releases.save()
+    if changed == "version":
+        text = re.sub(r'"torch": "[^"]*"', '"torch": "1.0"', releases.file().read_text())
+        releases.file().write_text(text)
+    seed = ["--xai-seed=3"] if changed == "seed" else []
+    result = releases.compare(*seed, moved=1, same_weights=changed != "weights")
+    assert result.ret == PASSED
+    if changed != "warn":
+        result.stdout.no_fnmatch_line("values: *")
+
+
+def test_another_normalisation_of_the_same_weights_is_named_and_fails(releases: Releases) -> None:
+    demand = "{ below = 1.0, steps = 4, not_worse_by = 0.9 }"
+    gates = f"{PATCH}[gates.patch]\ndeletion = {demand}\n"
+    releases.gates(gates)
+    releases.save()
+    releases.gates(gates, head=HEAD.replace('"none"', "{ mean = [0, 0, 0], std = [0.8, 1, 0.8] }"))
+    says = "another normalisation, mean 0 0 0, std 1 1 1 -> mean 0 0 0, std 0.8 1 0.8"
+    strict = releases.compare("--xai-strict")
+    assert strict.ret == FAILED
+    strict.stdout.fnmatch_lines([f"deletion[[]patch[]] tiny: cannot be compared with v1: {says}"])
+    loose = releases.compare()
+    assert loose.ret == FAILED
+    loose.stdout.fnmatch_lines(
+        [
+            "deletion[[]patch[]] tiny: moved on 7 of 10 images, by *",
+            f"what changed: {says}; if that is meant, save the run anew",
+            "weights: the same",
+            says.replace("isation,", "isation:"),
         ]
     )
 
@@ -208,8 +292,7 @@ def test_other_versions_and_another_device_are_said(releases: Releases) -> None:
 
 def test_other_weights_are_said_as_what_a_release_has(releases: Releases) -> None:
     releases.save()
-    releases.gates(GATES, head=HEAD.replace('"none"', '"imagenet"'))
-    result = releases.compare()
+    result = releases.compare(blank=[3])
     result.stdout.fnmatch_lines(
         ["weights or normalisation: not the same, as is to be expected of a release"]
     )

@@ -135,6 +135,7 @@ class World:
         config = SimpleNamespace(stash=pytest.Stash())
         names = list(now[0])
         evaluation = SimpleNamespace(
+            classifier=SimpleNamespace(mean=(0.0, 0.0, 0.0), device="cpu"),
             images=SimpleNamespace(names=names, transform=TRANSFORM),
             targets=np.zeros(len(names), dtype=np.int64),
             digests=[digest(name) for name in names],
@@ -359,10 +360,10 @@ def test_a_loss_that_is_not_proven_passes_unless_it_must_be_proven_small(strict:
     [
         ({"added": True}, "1 image added (new)", False),
         ({"removed": True}, "1 image removed (image-9)", False),
-        ({"edited": True}, "1 image changed (image-3)", False),
+        ({"edited": True}, "1 image changed, paired by name (image-3)", False),
         ({"target": True}, "1 image explained for another class (image-3)", False),
         ({"transform": "crop()"}, "another preprocessing, crop() -> resize()", False),
-        ({"all": True}, "no image is in both runs with a value: 10 images changed", True),
+        ({"all": True}, "no image is in both runs with a value: 10 images added", True),
     ],
 )
 def test_what_is_otherwise_with_the_images_is_an_error_where_strict(
@@ -381,7 +382,9 @@ def test_what_is_otherwise_with_the_images_is_an_error_where_strict(
     if "target" in change:
         images[3] = SavedImage("image-3", 1, digest("image-3"))
     if "all" in change:
-        images = [SavedImage(one.image, 0, digest(f"other {one.image}")) for one in images]
+        images = [
+            SavedImage(f"other {one.image}", 0, digest(f"other {one.image}")) for one in images
+        ]
     fields = {key: getattr(subject, key) for key in subject.__struct_fields__}
     world.comparing.earlier.run.subjects[0] = SavedSubject(
         **{**fields, "images": images, "transform": transform}

@@ -31,6 +31,13 @@ EARLIER = [image("a", "sky"), image("b", "sea"), image("c", "sand")]
         ([*EARLIER[:2], image("c", "salt")], ImageChanges(2, changed=("c",))),
         ([*EARLIER[:2], image("c", "sand", 1)], ImageChanges(2, retargeted=("c",))),
         ([*EARLIER[:2], image("z", "sand", 1)], ImageChanges(2, retargeted=("z",))),
+        # Other pixels and another target: nothing tells that it is the same photograph.
+        ([*EARLIER[:2], image("c", "salt", 1)], ImageChanges(2, retargeted=("c",))),
+        # "c" is another photograph now, and the old one has another target under a new name.
+        (
+            [*EARLIER[:2], image("c", "salt"), image("z", "sand", 1)],
+            ImageChanges(2, added=("c",), retargeted=("z",)),
+        ),
         # Names that were exchanged are no change: content decides.
         ([image("b", "sky"), image("a", "sea"), EARLIER[2]], ImageChanges(3)),
         (
@@ -91,6 +98,25 @@ def test_an_image_that_is_there_twice_is_one_pair() -> None:
     assert found.values.tolist() == [0.5, 0.25]
     assert found.earlier.tolist() == [0.75, 0.5]
     assert found.changes == ImageChanges(3)
+
+
+def test_changed_images_are_paired_by_name_and_marked() -> None:
+    found = pair(
+        [image("a", "salt"), image("b", "sea"), image("new", "sky"), image("c", "sun", 1)],
+        {"a": 0.1, "b": 0.2, "new": 0.3, "c": 0.4},
+        [image("a", "sand"), image("b", "sea"), image("c", "moon")],
+        {"a": 0.5, "b": 0.6, "c": 0.7},
+    )
+    assert found.names == ("a", "b")
+    assert found.values.tolist() == [0.1, 0.2]
+    assert found.earlier.tolist() == [0.5, 0.6]
+    assert found.unchanged.tolist() == [False, True]
+    assert found.complaints() == [
+        "1 image added (new)",
+        "1 image explained for another class (c)",
+        "1 image changed, paired by name (a)",
+    ]
+    assert found.not_compared() == found.complaints()[:2]
 
 
 @pytest.mark.parametrize(

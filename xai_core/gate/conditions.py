@@ -38,6 +38,8 @@ class Conditions:
         skill_above: the skill score over the best null map must be at least this.
         not_worse_by: where the run is held against an earlier one: how much worse the mean may
             get on the same images, in the metric's unit.
+        reproducible: with ``not_worse_by``: whether the same weights must give the same values as
+            then; not so for what is random, or is meant to move.
         undefined: how many images may have no value.
         confidence: of the intervals.
     """
@@ -50,6 +52,7 @@ class Conditions:
     beats: tuple[str, ...] = ()
     skill_above: float | None = None
     not_worse_by: float | None = None
+    reproducible: bool = True
     undefined: int = 0
     confidence: float = 0.95
 

@@ -11,7 +11,7 @@ from xai_core.gate.conditions import Conditions
 from xai_core.gate.findings import Finding
 from xai_core.gate.slices import ClassSlice, worst_slice
 from xai_core.measurement import Measurement
-from xai_core.statistics import Outcome
+from xai_core.statistics import Outcome, Reproduction
 
 WORST_SHOWN = 5
 
@@ -31,6 +31,8 @@ class Judgement:
         nulls: null map -> its mean on the same images, where one was asked for.
         classes: mean and number of images of each class, where the images have classes.
         against: the earlier run that the last finding is about; empty without one.
+        reproduction: how the values lie beside those of the earlier run, where nothing is known to
+            be otherwise that could move them.
         of_images: how many images the set has, where a gate may stop before it measured all.
         of_groups: how many photographs they are of, where several are of one.
         in_full: why it measured all nevertheless.
@@ -45,6 +47,7 @@ class Judgement:
     nulls: dict[str, float]
     classes: tuple[ClassSlice, ...] = ()
     against: str = ""
+    reproduction: Reproduction | None = None
     of_images: int | None = None
     in_full: str | None = None
     of_groups: int | None = None
@@ -71,14 +74,14 @@ class Judgement:
     @property
     def outcome(self) -> Outcome:
         """Fail if anything is proven wrong, pass if all is proven right, else inconclusive."""
-        if self.too_many_undefined or any(found.outcome == "fail" for found in self.findings):
+        if self._refuted or any(found.outcome == "fail" for found in self.findings):
             return "fail"
         proven = all(found.outcome == "pass" for found in self.findings)
         return "pass" if proven else "inconclusive"
 
     def passes(self, *, strict: bool = False) -> bool:
         """Return whether every value is on the right side; ``strict``: whether that is proven."""
-        if self.too_many_undefined:
+        if self._refuted:
             return False
         if strict:
             return self.outcome == "pass"
@@ -89,8 +92,8 @@ class Judgement:
         subject = f"{self.measurement.metric.metric.name}[{self.measurement.method}]"
         if self.model:
             subject += f" {self.model}"
-        if self.too_many_undefined:
-            return f"{subject}: {self.too_many_undefined}"
+        if self._refuted:
+            return f"{subject}: {self._refuted}"
         failing = [
             found
             for found in self.findings
@@ -126,6 +129,19 @@ class Judgement:
             return None
         higher = self.measurement.metric.metric.better == "higher"
         return worst_slice(self.classes, higher_is_better=higher)
+
+    @property
+    def _refuted(self) -> str:
+        """A sentence where the gate fails whatever its findings say; empty where it does not."""
+        again = self.reproduction
+        if self.too_many_undefined:
+            return self.too_many_undefined
+        if again is None or again.holds:
+            return ""
+        return (
+            f"moved on {again.moved} of {again.images} images, by {again.median:.3g} at the "
+            f"median, though weights, images and settings are those of {self.against}"
+        )
 
     def _with_evidence(self, found: Finding, *, strict: bool) -> str:
         stops = self.of_images is not None and self.in_full is None
