@@ -311,6 +311,24 @@ def test_losses_are_proven_as_holm_proves_them_in_whatever_order_gates_run(
     assert [not held[place].judgement.passes() for place in range(len(now))] == proven
 
 
+def test_a_run_at_its_margins_cries_wolf_no_oftener_than_it_says() -> None:
+    """The mean of each gate lost exactly the margin, so that every failure is a false alarm."""
+    runs, gates, images = 80, 4, 30
+    alarms = uncorrected = 0
+    earlier = [named([0.5] * images)] * gates
+    for run in range(runs):
+        now = [losses(0.0, gates * run + gate) for gate in range(gates)]
+        world = World(now, earlier)
+        held = [world.hold(gate) for gate in range(gates)]
+        alarms += not all(one.judgement.passes() for one in held)
+        uncorrected += any((one.row["p_loss"] or 0.0) <= LEVEL for one in held)
+    # Binomial: what is said, and what four independent gates come to without Holm, +- 3 deviations.
+    assert alarms <= runs * LEVEL + 3 * (runs * LEVEL * (1 - LEVEL)) ** 0.5
+    expected = 1 - (1 - LEVEL) ** gates
+    spread = 3 * (runs * expected * (1 - expected)) ** 0.5
+    assert abs(uncorrected - runs * expected) <= spread
+
+
 def test_only_a_loss_that_the_others_decide_has_them_measured() -> None:
     clear, none, between = losses(0.1, 0), losses(-0.05, 1), losses(0.0106, 3)
     earlier = [named([0.5] * 30)] * 3
