@@ -32,6 +32,8 @@ from xai_core import (
     load_imageset,
 )
 from xai_core.classifier import weights_by_model
+from xai_core.concepts import load_concepts
+from xai_core.concepts.map_fitting import ConceptMaps
 from xai_core.errors import ParameterError, did_you_mean
 from xai_core.explainers import NULL_MAPS, parse_explainer
 from xai_core.metrics import ConfiguredMetric
@@ -64,7 +66,7 @@ class Row:
         nulls: null map -> mean on the same images.
         over_nulls: null map -> method -> interval of the mean gain over it, larger is better.
         over_other: method -> interval of the mean gain of the first model over the second.
-        refused: method or null map -> why the metric has no value for it.
+        refused: method (of another model) or null map -> why the metric has no value for it.
     """
 
     metric: str
@@ -104,8 +106,18 @@ def run(given: argparse.Namespace, *, log: Console) -> list[Row]:
         )
         images = load_imageset(given.data, size=classifier.size, limit=given.limit)
         images.check_labels(classifier.num_classes)
-        progress = RichProgress(log)
-        evaluations.append(Evaluation(classifier, images, seed=given.seed, progress=progress))
+        concepts = None
+        if given.concepts:
+            concepts = ConceptMaps(load_concepts(given.concepts, size=classifier.size))
+        evaluations.append(
+            Evaluation(
+                classifier,
+                images,
+                seed=given.seed,
+                progress=RichProgress(log),
+                concept_source=concepts,
+            )
+        )
     rows = []
     for number, metric in enumerate(metrics, start=1):
         rows.append(measured(metric, methods, evaluations, nulls=given.nulls))
@@ -137,7 +149,11 @@ def measured(
             continue
         row.values[method.name] = own[method.name].mean
         for other in others:
-            found = _gain(own[method.name], other.measure(method, metric))
+            try:
+                found = _gain(own[method.name], other.measure(method, metric))
+            except XaiError as error:
+                row.refused[f"{method.name} of {other.classifier.name}"] = str(error)
+                continue
             if found is not None:
                 row.over_other[method.name] = found
     for null in nulls if own else ():
@@ -256,6 +272,11 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         choices=NULL_MAPS,
         metavar="NAME",
         help="null maps; 'inverted' of a metric that explains anew costs as much as the map itself",
+    )
+    add(
+        "--concepts",
+        metavar="FOLDER",
+        help="of example images, or 'demo': for 'concept_iou(concept=\"striped\")' and its kin",
     )
     add("--limit", type=int, default=30, help=f"images, the first {_SHOWN}")
     add("--json", type=Path, metavar="FILE", help="written after each metric")
