@@ -3,39 +3,42 @@
 Of many networks, each is judged by bounds made from the others alone: a threshold is what one more
 good network would cross with a small, stated chance (Student's prediction bound), and so is the
 margin of a comparison with the last release. Of one network on many sets of images, each set is
-judged by what harmless changes did on the other sets.
+judged by what harmless changes did on the other sets. What the same weights must reproduce has no
+bound to make: `xai_core.statistics.reproduction` has it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Literal
 
 import numpy as np
 from candidate_gates import Candidate
+from rates import Pair
 from scipy.special import stdtrit
 from scipy.stats import betabinom
 
 from xai_core.arrays import Float64
-from xai_core.statistics import clopper_pearson, mean_interval
+from xai_core.statistics import Reproduction, mean_interval, reproduction
 
 GOOD = "good"
 ANOTHER_SEED = "another seed of training"
 SUBTLE = 0.02
-Way = Literal["threshold", "other training", "same training"]
-WAYS: tuple[Way, ...] = ("threshold", "other training", "same training")
+Way = Literal["threshold", "other training", "same training", "reproduction"]
+WAYS: tuple[Way, ...] = ("threshold", "other training", "same training", "reproduction")
 """How a gate can fail: its mean beyond a threshold; its mean loss against the last release beyond
-the margin that another training run needs, or beyond the smaller one of unchanged weights."""
+the margin that another training run needs, or beyond the smaller one of the same training run; more
+than half of its images not reproduced, where weights, images and masks are the last release's."""
 
 _LEAST_SLACK = 0.002
 
 
 @dataclass(frozen=True)
 class Recorded:
-    """What was measured under one condition; see `study.measure`."""
+    """What was measured under one condition; see `study.measure` and `Condition.code_only`."""
 
     seed: int
     condition: str
@@ -43,33 +46,7 @@ class Recorded:
     retrained: bool
     accuracy: dict[str, float]
     values: dict[str, Float64] = field(repr=False)
-
-
-@dataclass(frozen=True)
-class Rate:
-    """How often something happened, with its exact interval."""
-
-    hits: int
-    of: int
-
-    @property
-    def share(self) -> float:
-        """NaN of nothing."""
-        return self.hits / self.of if self.of else math.nan
-
-    def __str__(self) -> str:
-        if not self.of:
-            return "-"
-        low, high = clopper_pearson(self.hits, self.of)
-        return f"{self.hits}/{self.of} ({low:.2f}-{high:.2f})"
-
-
-@dataclass(frozen=True)
-class Pair:
-    """One condition of one network: what is caught or not."""
-
-    seed: int
-    condition: str
+    code_only: bool = False
 
 
 class Study:
@@ -126,9 +103,13 @@ class Study:
         return self.accuracy_change(pair) > -SUBTLE
 
     def ways(self, pair: Pair) -> tuple[Way, ...]:
-        """Return how a gate is asked: small margins are not for another training run."""
-        other = pair.condition == ANOTHER_SEED or self._record(pair).retrained
-        return WAYS[:2] if other else WAYS
+        """Return how a gate is asked: small margins are not for another training run.
+
+        Nor is any change but one of the code asked to reproduce what was.
+        """
+        if pair.condition == ANOTHER_SEED or self._record(pair).retrained:
+            return WAYS[:2]
+        return WAYS if self._record(pair).code_only else WAYS[:3]
 
     def fails(self, pair: Pair, gate: Candidate, way: Way) -> bool:
         """Return whether a gate says no, in one of the ways, because of the condition.
@@ -146,6 +127,9 @@ class Study:
             bound = sign * self.threshold(gate, pair.seed)
             holds_if_good = sign * _mean(good) >= bound or pair.condition == ANOTHER_SEED
             return holds_if_good and not sign * _mean(values) >= bound
+        if way == "reproduction":
+            again = self.reproduced(pair, gate)
+            return again is None or not again.holds
         last = self._last(pair)
         gain = sign * (values - self._good(gate, last))
         return not _mean(gain) >= -self.margin(gate, frozenset({pair.seed, last}), way)
@@ -157,6 +141,24 @@ class Study:
             for gate in self.candidates
             if any(self.fails(pair, gate, way) for way in ways)
         )
+
+    def reproduced(self, pair: Pair, gate: Candidate) -> Reproduction | None:
+        """Return how the values lie beside the good ones, where a condition must not move them.
+
+        Of the images with a value in both; None where there are none.
+        """
+        good = self._records[pair.seed, GOOD].values[gate.measure]
+        values = self._record(pair).values.get(gate.measure, good)
+        both = np.isfinite(values) & np.isfinite(good)
+        if not both.any():
+            return None
+        return reproduction(values[both], good[both], bounds=gate.configured.metric.range)
+
+    def most_moved(self, pair: Pair) -> float:
+        """Return the share of images that moved, in the gate where most did; NaN without values."""
+        found = [self.reproduced(pair, gate) for gate in self.candidates]
+        shares = [again.moved / again.images for again in found if again is not None]
+        return max(shares, default=math.nan)
 
     def means(self, pair: Pair) -> dict[str, float]:
         """Return the mean of every gate."""
@@ -308,35 +310,6 @@ class OneNetworkStudy(Study):
         losses = [self._losses(gate, condition, judged) for condition in self.harmless]
         largest = max((float(one.max()) for one in losses if len(one)), default=0.0)
         return max(self._least(gate), 2 * largest)
-
-
-def rate(pairs: Iterable[Pair], holds: Callable[[Pair], bool]) -> Rate:
-    """Return in how many of the pairs something holds."""
-    found = [holds(pair) for pair in pairs]
-    return Rate(sum(found), len(found))
-
-
-def smallest_cover(caught: Mapping[Pair, frozenset[str]]) -> list[tuple[str, int]]:
-    """Return gates that together catch all that any gate does, each with how many more it adds.
-
-    Greedy: the one that adds the most comes next, of equals the first by name. The optimum is at
-    most a logarithm smaller.
-
-    >>> a, b = Pair(1, "a"), Pair(1, "b")
-    >>> smallest_cover({a: frozenset({"iou", "road"}), b: frozenset({"iou"})})
-    [('iou', 2)]
-    """
-    left = {pair: gates for pair, gates in caught.items() if gates}
-    chosen: list[tuple[str, int]] = []
-    while left:
-        counts: dict[str, int] = {}
-        for gates in left.values():
-            for gate in gates:
-                counts[gate] = counts.get(gate, 0) + 1
-        best = min(counts, key=lambda gate: (-counts[gate], gate))
-        chosen.append((best, counts[best]))
-        left = {pair: gates for pair, gates in left.items() if best not in gates}
-    return chosen
 
 
 def _mean(values: Float64) -> float:

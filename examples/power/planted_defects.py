@@ -98,6 +98,8 @@ class Condition:
             again.
         plant: changes the bench; the seed is that of the network.
         retrained: whether the weights come from another training run.
+        code_only: whether weights, images and masks stay as they are byte for byte, whatever the
+            names of the tensors, so that only the code around them is another.
     """
 
     name: str
@@ -105,6 +107,7 @@ class Condition:
     part: Part
     plant: Callable[[Bench, int], Bench]
     retrained: bool = False
+    code_only: bool = False
 
 
 # Weights
@@ -232,9 +235,9 @@ def planted(*, early_layer: str, late_layer: str, last_block: tuple[str, ...]) -
         _weights("pruned 95 %", lambda m, _: pruned(m, 0.95)),
         _weights("int4 per channel", lambda m, _: rounded(m, 4, per_channel=True)),
         _weights("int4 per tensor", lambda m, _: rounded(m, 4, per_channel=False)),
-        _weights("BGR", lambda m, _: _Swapped(m)),
-        Condition("other mean and std", True, "input", _other_normalisation),
-        Condition("no normalisation", True, "input", _no_normalisation),
+        _code("BGR", True, "weights", lambda b, _: replace(b, module=_Swapped(b.module))),
+        _code("other mean and std", True, "input", _other_normalisation),
+        _code("no normalisation", True, "input", _no_normalisation),
         _images("wrong crop", True, cropped),
         _images("wrong resize", True, coarsened),
         _masks("mask shifted by 1/16", 16),
@@ -253,12 +256,16 @@ def planted(*, early_layer: str, late_layer: str, last_block: tuple[str, ...]) -
         _ig("IG: of probability", "probability"),
         _ig("IG: next class", "target"),
         Condition("float16 weights", False, "weights", _float16),
-        Condition("batch norm not folded", False, "weights", _unfolded),
-        Condition("batches of 7", False, "weights", _other_batches),
-        Condition("2 threads", False, "weights", _two_threads),
-        Condition("images reversed", False, "input", _reversed),
+        _code("batch norm not folded", False, "weights", _unfolded),
+        _code("batches of 7", False, "weights", _other_batches),
+        _code("2 threads", False, "weights", _two_threads),
+        _code("images reversed", False, "input", _reversed),
         _images("JPEG quality 95", False, lambda image: compressed(image, 95)),
     ]
+
+
+def _code(name: str, harmful: bool, part: Part, plant: Callable[[Bench, int], Bench]) -> Condition:
+    return Condition(name, harmful, part, plant, code_only=True)
 
 
 def _weights(name: str, change: Callable[[nn.Module, int], nn.Module]) -> Condition:
@@ -292,7 +299,7 @@ def _masks(name: str, part_of_side: int) -> Condition:
 
 def _gradcam(name: str, mistake: GradCAMMistake, layer: str = "") -> Condition:
     method = Method("gradcam", MistakenGradCAM(mistake, layer))
-    return Condition(name, True, "gradcam", lambda bench, _: _with(bench, method))
+    return _code(name, True, "gradcam", lambda bench, _: _with(bench, method))
 
 
 def _ig(name: str, mistake: IGMistake) -> Condition:
@@ -300,7 +307,7 @@ def _ig(name: str, mistake: IGMistake) -> Condition:
         steps = next(one.parameters["steps"] for one in bench.methods if one.name == "ig")
         return _with(bench, Method("ig", MistakenIntegratedGradients(mistake, steps)))
 
-    return Condition(name, True, "ig", plant)
+    return _code(name, True, "ig", plant)
 
 
 def _with(bench: Bench, method: Method) -> Bench:

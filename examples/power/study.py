@@ -47,8 +47,13 @@ from xai_core.demo.scenes import CLASSES, Watermark, scene
 
 SHORTCUTS, SHUFFLED = (0.3, 0.6, 1.0), (0.3, 1.0)
 _HELD_OUT, _FIRST_HELD_OUT = 300, 2_000_000
+CODE_ONLY = frozenset(
+    one.name for one in planted(early_layer="", late_layer="", last_block=()) if one.code_only
+)
+"""Conditions that change only the code around weights and images: their names are the same for
+every network, and records have nothing else of them."""
 BEGIN, END = "<!-- study: begin -->", "<!-- study: end -->"
-_SETS, _EVERY = 4, 12
+_EVERY, _OFFSETS = 12, (0, 3, 6, 9, 1, 4, 7, 10)
 _SHOWN = "(default: %(default)s)"
 
 
@@ -151,6 +156,7 @@ def read(path: Path) -> list[Recorded]:
                 one["retrained"],
                 one["accuracy"],
                 values,
+                one["condition"] in CODE_ONLY,
             )
         )
     return found
@@ -214,9 +220,9 @@ def photograph_subjects(data: str, weights: str) -> Iterator[Subject]:
         for one in planted(early_layer="layer1", late_layer="layer3", last_block=("layer4",))
         if one.part != "ig"
     ]
-    for number in range(_SETS):
+    for number in range(len(_OFFSETS)):
         # Photographs of one class stand together: every set gets some of all.
-        samples = tuple(everything[number * _EVERY // _SETS :: _EVERY])
+        samples = tuple(everything[_OFFSETS[number] :: _EVERY])
         methods = (Method("gradcam", GradCAM()),)
         size, mean, std = classifier.size, classifier.mean, classifier.std
         bench = Bench(module, size, mean, std, samples, held_out, methods)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 import math
 import sys
+from collections import Counter
 from dataclasses import fields, replace
 from pathlib import Path
 from types import ModuleType
@@ -18,6 +20,7 @@ from scipy import ndimage, stats
 from torch import nn
 
 from xai_core import GradCAM, IntegratedGradients, Method, TorchClassifier, load_imageset
+from xai_core.classifier import weights_digest
 from xai_core.demo.network import MEAN, STD, load_demo
 
 POWER = Path(__file__).parents[2] / "examples" / "power"
@@ -28,6 +31,7 @@ MODULES = (
     "planted_explainers",
     "power_plot",
     "power_table",
+    "rates",
     "study",
     "trained_networks",
 )
@@ -46,6 +50,7 @@ def power() -> Any:
         import planted_explainers
         import power_plot
         import power_table
+        import rates
         import study
         import trained_networks
 
@@ -55,6 +60,7 @@ def power() -> Any:
             "defects": planted_defects,
             "explainers": planted_explainers,
             "plot": power_plot,
+            "rates": rates,
             "table": power_table,
             "study": study,
             "networks": trained_networks,
@@ -259,6 +265,60 @@ def test_mistakes_of_integrated_gradients_are_what_they_are_called(power: Any, b
     np.testing.assert_array_equal(mistaken("target", (targets - 1) % 6).heatmaps, sound.heatmaps)
 
 
+# What changes only code
+
+
+def contents(bench: Any) -> Counter[str]:
+    """Digests of the tensors of a bench's network and of its images with their masks."""
+    arrays = [tensor.numpy() for tensor in bench.module.state_dict().values()]
+    listed = [f"{one.shape}{one.dtype}".encode() + one.tobytes() for one in arrays]
+    for sample in bench.samples:
+        listed.append(sample.image.tobytes() + sample.mask.tobytes() + bytes([sample.label]))
+    return Counter(hashlib.sha256(one).hexdigest() for one in listed)
+
+
+def test_what_changes_only_code_leaves_every_weight_pixel_and_mask_as_it_is(
+    power: Any, bench: Any, conditions: dict[str, Any]
+) -> None:
+    before, weights = contents(bench), weights_digest(bench.classifier())
+    for name, condition in conditions.items():
+        changed = condition.plant(bench, 1)
+        same = contents(changed) == before
+        assert condition.code_only == same, name
+        if same:  # then a run would be held to the values of the last release
+            assert weights_digest(changed.classifier()) == weights, name
+    for name in ("BGR", "no normalisation", "IG: 3 steps", "2 threads", "images reversed"):
+        assert conditions[name].code_only, name
+    for name in ("float16 weights", "pruned 50 %", "JPEG quality 95", "mask shifted by 1/16"):
+        assert not conditions[name].code_only, name
+
+
+def test_records_are_told_by_the_name_which_changes_are_of_code_alone(
+    power: Any, conditions: dict[str, Any], tmp_path: Path
+) -> None:
+    names = [name for name, condition in conditions.items() if condition.code_only]
+    assert set(names) == power.study.CODE_ONLY
+    retrained = {one.name for one in power.study._retrained(tmp_path)}
+    path = tmp_path / "demo.jsonl"
+    path.write_text(
+        "".join(
+            json.dumps(
+                {
+                    "seed": 1,
+                    "condition": name,
+                    "harmful": True,
+                    "retrained": name in retrained,
+                    "accuracy": {},
+                    "values": {},
+                }
+            )
+            + "\n"
+            for name in ("good", *conditions, *retrained)
+        )
+    )
+    assert [one.condition for one in power.study.read(path) if one.code_only] == names
+
+
 # Records
 
 
@@ -356,8 +416,9 @@ def made(power: Any) -> Any:
                 made_of.append((name, True, name.startswith("trained"), broken))
             for name, harmful, retrained, values in made_of:
                 accuracy = {"as trained": 0.9 if name == "plain" else 1.0}
+                code = name.startswith(("code", "jpeg of code"))
                 records.append(
-                    power.detection.Recorded(seed, name, harmful, retrained, accuracy, values)
+                    power.detection.Recorded(seed, name, harmful, retrained, accuracy, values, code)
                 )
         records = [options["alter"](one) for one in records] if "alter" in options else records
         return power.detection.Study(records, [iou, deletion], alpha=0.01)
@@ -423,7 +484,7 @@ def test_a_network_has_no_part_in_its_own_bounds(power: Any, made: Any) -> None:
     gate = plain.candidates[0]
     assert altered.threshold(gate, 3) == plain.threshold(gate, 3)
     assert altered.threshold(gate, 4) != plain.threshold(gate, 4)
-    pair = power.detection.Pair(3, power.detection.ANOTHER_SEED)
+    pair = power.rates.Pair(3, power.detection.ANOTHER_SEED)
     assert altered.fails(pair, gate, "threshold")
     assert not plain.fails(pair, gate, "threshold")
 
@@ -439,9 +500,9 @@ def test_a_collapse_fails_in_either_direction_of_a_metric_and_a_gain_does_not(
     study = made(changes)
     both = frozenset({"gradcam iou", "gradcam deletion"})
     for seed in study.seeds:
-        assert study.caught_by(power.detection.Pair(seed, "worse"), ("threshold",)) == both
-        assert study.caught_by(power.detection.Pair(seed, "none"), ("threshold",)) == both
-        assert study.caught_by(power.detection.Pair(seed, "better")) == frozenset()
+        assert study.caught_by(power.rates.Pair(seed, "worse"), ("threshold",)) == both
+        assert study.caught_by(power.rates.Pair(seed, "none"), ("threshold",)) == both
+        assert study.caught_by(power.rates.Pair(seed, "better")) == frozenset()
 
 
 def test_small_margins_are_not_asked_of_other_training_runs(power: Any, made: Any) -> None:
@@ -457,6 +518,75 @@ def test_small_margins_are_not_asked_of_other_training_runs(power: Any, made: An
     assert not any(caught["jpeg"])
 
 
+def test_code_around_the_same_weights_must_reproduce_what_was(power: Any, made: Any) -> None:
+    """Held against a count by hand: of a range of 1, a thousandth is 0.001."""
+    few, most = np.zeros(10), np.zeros(10)
+    few[:5], most[:6] = 0.0011, 0.0011
+    study = made(
+        {
+            "code moves half": {"gradcam iou": few},
+            "code moves most": {"gradcam iou": most},
+            "code moves all by little": {"gradcam iou": 0.0009, "gradcam deletion": -0.0009},
+            "code moves all for the better": {"gradcam iou": 0.1},
+            "moves most": {"gradcam iou": most},
+            "trained so": {"gradcam iou": 0.1},
+        }
+    )
+    caught = {
+        name: {study.caught_by(pair, ("reproduction",)) for pair in study.pairs([name])}
+        for name in (*study.harmful, *study.harmless, power.detection.ANOTHER_SEED)
+    }
+    failing = {"code moves most", "code moves all for the better"}
+    for name, gates in caught.items():
+        assert gates == {frozenset({"gradcam iou"} if name in failing else ())}, name
+    pair = power.rates.Pair(3, "code moves most")
+    assert study.caught_by(pair) == {"gradcam iou"}
+    assert not study.caught_by(pair, ("threshold", "other training", "same training"))
+    assert study.most_moved(pair) == 0.6
+    for one in study.pairs(study.harmful):
+        for gate in study.candidates:
+            now = study._records[one.seed, one.condition].values[gate.measure]
+            then = study._records[one.seed, "good"].values[gate.measure]
+            moved = sum(abs(a - b) > 0.001 for a, b in zip(now, then, strict=True))
+            assert study.fails(one, gate, "reproduction") == (
+                one.condition.startswith("code") and moved > len(then) / 2
+            )
+
+
+def test_images_without_a_value_have_no_part_in_what_is_reproduced(power: Any, made: Any) -> None:
+    """Four of ten have none, neither now nor then; of the six others three or four moved."""
+
+    def alter(one: Any) -> Any:
+        values = {name: found.copy() for name, found in one.values.items()}
+        for found in values.values():
+            found[6:] = math.nan
+        return replace(one, values=values)
+
+    three, four = np.zeros(10), np.zeros(10)
+    three[:3], four[:4] = 0.01, 0.01
+    changes = {"code three": {"gradcam iou": three}, "code four": {"gradcam iou": four}}
+    study = made(changes, alter=alter)
+    gate = study.candidates[0]
+    assert not study.fails(power.rates.Pair(1, "code three"), gate, "reproduction")
+    assert study.fails(power.rates.Pair(1, "code four"), gate, "reproduction")
+    assert study.reproduced(power.rates.Pair(1, "code four"), gate).images == 6
+
+
+def test_what_is_reproduced_are_an_images_values_and_not_whether_they_keep_a_bound(
+    power: Any,
+) -> None:
+    gate = power.gates.Candidate("ig", "completeness", per_image=True, within=0.25)
+    good = np.array([0.01, 0.02, 0.03, 0.04])
+    records = [
+        power.detection.Recorded(seed, name, name == "code", False, {}, values, name == "code")
+        for seed in (1, 2)
+        for name, values in (("good", {gate.measure: good}), ("code", {gate.measure: 2 * good}))
+    ]
+    study = power.detection.Study(records, [gate], alpha=0.01)
+    assert study.fails(power.rates.Pair(1, "code"), gate, "reproduction")
+    assert not study.fails(power.rates.Pair(1, "code"), gate, "same training")
+
+
 def test_subtle_is_what_costs_less_than_two_points_of_accuracy(power: Any, made: Any) -> None:
     study = made({"plain": {}, "hidden": {}})
     assert not any(study.is_subtle(pair) for pair in study.pairs(["plain"]))
@@ -465,7 +595,7 @@ def test_subtle_is_what_costs_less_than_two_points_of_accuracy(power: Any, made:
 
 def test_what_a_change_moves_is_told_in_harmless_changes(power: Any, made: Any) -> None:
     study = made({"as a jpeg": {}, "worse": {"gradcam iou": -0.3, "gradcam deletion": 0.3}})
-    pair = power.detection.Pair(2, "worse")
+    pair = power.rates.Pair(2, "worse")
     harmless = [
         np.abs(
             study._records[2, "jpeg"].values[gate.name]
@@ -474,38 +604,50 @@ def test_what_a_change_moves_is_told_in_harmless_changes(power: Any, made: Any) 
         for gate in study.candidates
     ]
     assert study.movement(pair) == pytest.approx(np.median([0.3 / one for one in harmless]))
-    assert study.movement(power.detection.Pair(2, "as a jpeg")) == 0
-    assert study.movement(power.detection.Pair(2, "jpeg")) == 1
+    assert study.movement(power.rates.Pair(2, "as a jpeg")) == 0
+    assert study.movement(power.rates.Pair(2, "jpeg")) == 1
 
 
 def test_rates_have_the_exact_interval(power: Any) -> None:
     for hits, of in [(0, 20), (19, 20), (7, 13)]:
         interval = stats.binomtest(hits, of).proportion_ci(method="exact")
         shown = f"{hits}/{of} ({interval.low:.2f}-{interval.high:.2f})"
-        assert str(power.detection.Rate(hits, of)) == shown
-    assert str(power.detection.Rate(0, 0)) == "-"
+        assert str(power.rates.Rate(hits, of)) == shown
+    assert str(power.rates.Rate(0, 0)) == "-"
 
 
-def test_the_smallest_set_catches_all_that_any_gate_does_and_little_more(power: Any) -> None:
+def test_the_smallest_sets_are_all_that_trying_every_set_finds(power: Any) -> None:
     generator = np.random.default_rng(0)
-    for _ in range(20):
+    gates = [f"gate {column}" for column in range(7)]
+    several = 0
+    for rows in range(1, 21):
         caught = {
-            power.detection.Pair(row, "x"): frozenset(
-                f"gate {column}" for column in range(7) if generator.random() < 0.25
+            power.rates.Pair(row, "x"): frozenset(
+                gate for gate in gates if generator.random() < 0.25
             )
-            for row in range(15)
+            for row in range(rows)
         }
-        chosen = power.detection.smallest_cover(caught)
-        names = {gate for gate, _ in chosen}
-        assert all(gates & names for gates in caught.values() if gates)
-        assert sum(added for _, added in chosen) == sum(bool(gates) for gates in caught.values())
-        best = next(
-            size
+        tried = [
+            frozenset(some)
             for size in range(8)
-            for some in itertools.combinations([f"gate {column}" for column in range(7)], size)
-            if all(gates & set(some) for gates in caught.values() if gates)
-        )
-        assert best <= len(names) <= best + 1
+            for some in itertools.combinations(gates, size)
+            if all(found & set(some) for found in caught.values() if found)
+        ]
+        smallest = [one for one in tried if len(one) == min(len(other) for other in tried)]
+        assert set(power.rates.smallest_covers(caught)) == set(smallest)
+        several += len(smallest) > 1
+        order = power.rates.by_what_they_add(smallest[0], caught)
+        assert frozenset(order) == smallest[0]
+        seen: set[str] = set()
+        for place, gate in enumerate(order):
+            added = {
+                one: sum(one in found and not found & seen for found in caught.values())
+                for one in order[place:]
+            }
+            assert added[gate] == max(added.values())
+            seen.add(gate)
+    assert several
+    assert power.rates.smallest_covers({power.rates.Pair(1, "x"): frozenset()}) == [frozenset()]
 
 
 # Report
@@ -519,13 +661,86 @@ def test_the_report_counts_what_is_caught(power: Any, made: Any, tmp_path: Path)
     assert "Harmless changes that fail: 0/16" in text
     assert "Blind spots, caught less than 0.95: hidden 0/8 (0.00-0.37)." in text
     worse = next(line for line in text.splitlines() if line.startswith("| worse |"))
-    assert "| 8/8 (0.63-1.00) | 1.00 | 1.00 |" in worse
+    assert "| 8/8 (0.63-1.00) | 1.00 | 1.00 | - |" in worse
     smallest = text[text.index("### The smallest set") :]
     assert "`gradcam iou` | 8/16" in smallest
+    assert "Smallest sets that catch all that any gate does: 1 of 1 gates." in smallest
     assert "`gradcam deletion`" not in smallest
     pytest.importorskip("matplotlib")
     power.plot.plot(study, tmp_path / "power.png")
     assert (tmp_path / "power.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_summary_says_which_way_caught_what(power: Any, made: Any) -> None:
+    """8 networks: defects for thresholds, for margins, for reproduction alone and for nothing."""
+    moved = {"gradcam iou": np.array([0.01, -0.01] * 5)}
+    worse, slightly = {"gradcam iou": -0.3}, {"gradcam iou": -0.03}
+    study = made({"worse": worse, "code slightly": slightly, "code": moved, "hidden": {}})
+    lines = power.table.report(study, power.detection.OneNetworkStudy([], [], alpha=0.01))
+    assert (
+        "- Caught of those that cost less than two points of accuracy: 24/32 (0.57-0.89); by "
+        "thresholds alone 8/32 (0.11-0.43), by margins against the last release alone 16/32 "
+        "(0.32-0.68), by the two together 16/32 (0.32-0.68)." in lines
+    )
+    assert (
+        "- By reproduction alone, of the 16 of these in which only code differs, which are asked: "
+        "16/16 (0.79-1.00); by nothing else 8/16 (0.25-0.75)." in lines
+    )
+    assert "at most nan of them, under defects at least 1.00; fails above 0.50." in lines
+    assert (
+        "thresholds and wide margins alone: caught 8/32 (0.11-0.43); blind spots then: "
+        "code slightly 0/8 (0.00-0.37), code 0/8 (0.00-0.37), hidden 0/8 (0.00-0.37)." in lines
+    )
+    row = next(line for line in lines.splitlines() if line.startswith("| code |"))
+    assert "| 8/8 (0.63-1.00) | 0.00 | 0.00 | 1.00 | gradcam iou 1.00 |" in row
+
+
+def test_of_equally_small_sets_the_files_comes_first_then_the_one_that_needs_no_release(
+    power: Any, made: Any
+) -> None:
+    moved = np.array([0.01, -0.01] * 5)
+    study = made({"code": {"gradcam iou": -0.3, "gradcam deletion": moved}})
+    pairs = study.pairs(["code"])
+    for there, best, inside in (
+        ((), "gradcam iou", 0),
+        (("gradcam deletion",), "gradcam deletion", 1),
+        (("gradcam deletion", "gradcam iou"), "gradcam iou", 2),
+    ):
+        assert power.table._chosen(study, pairs, frozenset(there)) == ([best], 2, inside)
+
+
+def test_what_the_page_calls_the_smallest_set_is_what_the_demo_asks(power: Any) -> None:
+    page = (POWER / "README.md").read_text(encoding="utf-8")
+    table = page[page.index("### The smallest set") : page.index("Smallest sets that catch all")]
+    listed = {line.split("`")[1] for line in table.splitlines() if line.startswith("| `")}
+    assert listed
+    assert listed <= power.table.in_file(power.gates.DEMO, power.table._COMMITTED)
+    marked = {
+        (table, line.split("=")[0].strip())
+        for table, lines in tables(power.table._COMMITTED)
+        for line in lines
+        if line.endswith("# smallest set")
+    }
+    of_gate = {one.name: (f"gates.{one.method}", one.metric) for one in power.gates.DEMO}
+    assert marked == {of_gate[name] for name in listed}
+
+
+def tables(path: Path) -> list[tuple[str, list[str]]]:
+    parts = path.read_text(encoding="utf-8").split("\n[")
+    return [(part.partition("]")[0], part.splitlines()[1:]) for part in parts[1:]]
+
+
+def test_a_file_asks_a_candidate_by_method_metric_and_other_explainer(
+    power: Any, tmp_path: Path
+) -> None:
+    path = tmp_path / "some.toml"
+    path.write_text(
+        "[gates.gradcam]\niou = { above = 0.9 }\n"
+        "hires = { metric = 'agreement', other = 'hirescam', above = 0.9 }\n"
+        "[gates.ig]\nagreement = { other = 'integrated_gradients(steps=99)', above = 0.9 }\n"
+    )
+    expected = {"gradcam iou", "gradcam agreement with hirescam", "ig agreement with another ig"}
+    assert power.table.in_file(power.gates.DEMO, path) == expected
 
 
 def test_one_network_is_judged_by_what_harmless_changes_did_on_other_images(
@@ -542,9 +757,9 @@ def test_one_network_is_judged_by_what_harmless_changes_did_on_other_images(
     ]
     margin = study.margin(gate, frozenset({2}), "same training")
     assert margin == pytest.approx(max(0.002, 2 * max(losses)))
-    assert "other training" not in study.ways(power.detection.Pair(2, "changed so"))
-    assert study.fails(power.detection.Pair(2, "changed so"), gate, "same training")
-    assert not study.fails(power.detection.Pair(2, "slight"), gate, "same training")
+    assert "other training" not in study.ways(power.rates.Pair(2, "changed so"))
+    assert study.fails(power.rates.Pair(2, "changed so"), gate, "same training")
+    assert not study.fails(power.rates.Pair(2, "slight"), gate, "same training")
 
 
 def test_the_committed_thresholds_are_read_with_their_direction(power: Any) -> None:
