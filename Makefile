@@ -1,6 +1,7 @@
 # Every target makes its own virtual environment first; a second call finds it ready.
 PYTHON ?= python3
 VENV ?= .venv
+WORKERS ?= 2
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready-$(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
 # The second environment sees the first: only what it has more is installed in it.
@@ -45,7 +46,7 @@ demo-shortcut: $(READY)
 
 # The tests' models are tiny: on a busy machine OpenMP threads only wait for each other.
 test: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not real"
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) -m "not real"
 
 real: $(READY)
 	$(BIN)/pytest -m real
