@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_xai.runs.folder import EarlierRun
-from pytest_xai.runs.measured import Counterpart, as_measured, counterpart, images_of, measured_by
+from pytest_xai.runs.measured import (
+    Counterpart,
+    as_measured,
+    counterpart,
+    images_of,
+    measured_by,
+    rests_on_what_is_saved,
+)
 from pytest_xai.runs.pairing import Pairs, pair
 from pytest_xai.runs.rows import ComparedRow
 from pytest_xai.runs.saved_run import SavedImage, SavedSubject, printable
@@ -134,6 +141,7 @@ class Comparing:
             and run.versions == self._versions
             and found.measurement is not None
             and as_measured(found.measurement) == measured_by(item.gate)
+            and rests_on_what_is_saved(item.gate)
             and bool(pairs.unchanged.any())
         )
         if not alike:

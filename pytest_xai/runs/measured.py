@@ -49,6 +49,19 @@ def measured_by(gate: GateSpec | NeighbourSpec) -> Measured:
     ).plain()
 
 
+def rests_on_what_is_saved(gate: GateSpec | NeighbourSpec) -> bool:
+    """Return whether weights, an image and what is measured settle a gate's value of that image.
+
+    They do not where the other images of the set have a part in it, example images of a concept,
+    the reference that neighbours are looked for in, or another network: a saved run has none of
+    these, so that they may change unseen.
+    """
+    metric = gate.metric
+    elsewhere = {"whole_set", "concept_maps_of"} & set(metric.metric.needs)
+    another_network = "explained_by" in metric.metric.needs and "model" in dict(metric.settings)
+    return isinstance(gate.method, Method) and not elsewhere and not another_network
+
+
 def as_measured(saved: SavedMeasurement) -> Measured:
     """Return what a saved measurement measured, without its values."""
     return Measured(**{name: getattr(saved, name) for name in Measured.__struct_fields__})

@@ -21,9 +21,11 @@ from hypothesis import strategies as st
 
 from pytest_xai.gate_items import GateItem
 from pytest_xai.items import Subject
+from pytest_xai.neighbour_gate import NeighbourSearch
+from pytest_xai.neighbour_thresholds import NeighbourSpec
 from pytest_xai.runs.comparing import Comparing, Held
 from pytest_xai.runs.folder import EarlierRun
-from pytest_xai.runs.measured import measured_by
+from pytest_xai.runs.measured import measured_by, rests_on_what_is_saved
 from pytest_xai.runs.saved_run import (
     FORMAT,
     SCHEMA_VERSION,
@@ -436,3 +438,30 @@ def test_a_gate_without_a_margin_is_not_compared() -> None:
     conditions = dataclasses.replace(item.gate.conditions, not_worse_by=None)
     judgement = judge_values(item.measured(None), conditions, model="net", nulls={})
     assert world.comparing.hold(item, judgement) is None
+
+
+def test_what_rests_on_more_than_a_saved_run_knows_is_not_held_to_its_values() -> None:
+    def gate(metric: str, **settings: object) -> GateSpec:
+        configured = METRICS[metric].configure(settings)
+        return GateSpec(metric, METHOD, configured, Conditions(above=0.0), "fail", 1)
+
+    needed = {
+        "background_class": {"on": "sky"},
+        "agreement": {"other": "saliency"},
+        **{name: {"concept": "striped"} for name in METRICS if name.startswith("concept_")},
+        "data_randomization": {"model": "ours:shuffled"},
+    }
+    unsettled = {
+        name for name in METRICS if not rests_on_what_is_saved(gate(name, **needed.get(name, {})))
+    }
+    assert unsettled == {
+        "sufficiency",
+        "data_randomization",
+        "concept_iou",
+        "concept_correlation",
+        "concept_energy",
+    }
+    neighbours = NeighbourSpec(
+        NeighbourSearch("elsewhere"), Conditions(above=0.0), "fail", 1, {"": "net.toml"}
+    )
+    assert not rests_on_what_is_saved(neighbours)
