@@ -209,7 +209,7 @@ def _scenes(watermark: Watermark) -> tuple[Float32, Int64]:
 
 
 def photograph_subjects(data: str, weights: str) -> Iterator[Subject]:
-    """Yield ResNet-50 on four sets of photographs, eight or so in each."""
+    """Yield ResNet-50 on eight sets of photographs, eight or so in each."""
     classifier = load_classifier("resnet50", weights=weights)
     assert isinstance(classifier, TorchClassifier)
     module = dict(classifier.private_module().named_children())["model"]
