@@ -95,7 +95,8 @@ def pytest_configure(config: pytest.Config) -> None:
         _require_explainers(settings.explainers)
     if not settings.models:
         return
-    _warn_of_unread_ini(config)
+    if not is_worker(config):
+        _warn_of_unread_ini(config)
     files = _files_of_models(config)
     given = config.args_source is pytest.Config.ArgsSource.ARGS
     if not given:

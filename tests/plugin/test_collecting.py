@@ -107,3 +107,6 @@ def test_a_path_given_to_an_option_does_not_hide_the_project(
     result = gates.run("--xai-model", "tiny", "--xai-data", elsewhere, "--collect-only", "-q")
     assert len([line for line in result.outlines if line.endswith("::iou")]) == 2
     result.stdout.fnmatch_lines(["*did not read *tox.ini*write --xai-data=PATH*"])
+    workers = gates.run("--xai-model", "tiny", "--xai-data", elsewhere, "-n2")
+    # pytest tells the place of each warning, then, once, the place and the words of equal ones.
+    assert len([line for line in workers.outlines if "plugin.py:" in line]) == 2
