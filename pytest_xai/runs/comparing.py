@@ -24,12 +24,11 @@ from pytest_xai.runs.saved_run import SavedImage, SavedSubject, printable
 from pytest_xai.runs.saving import versions
 from pytest_xai.session import session_of
 from xai_core.classifier import normalisation_text, weights_digest
-from xai_core.gate import Judgement, loss_finding
+from xai_core.gate import Conditions, Judgement, compare_gate, loss_finding
 from xai_core.measurement import Measurement
 from xai_core.statistics import (
     Comparison,
     Reproduction,
-    compare_with_earlier,
     holm,
     reproduction,
 )
@@ -98,7 +97,7 @@ class Comparing:
             return self._error(judgement, row, f"no image is in both runs with a value: {why}")
         if strict and complaints:
             return self._error(judgement, row, "; ".join(complaints))
-        comparison = _compare(pairs, judgement.measurement, margin, confidence, session)
+        comparison = _compare(pairs, judgement.measurement, judgement.conditions, margin, session)
         self._p_losses[item.nodeid] = comparison.p_loss
         lost = self._loss_is_proven(item, comparison.p_loss, row["level"])
         finding = loss_finding(comparison, earlier=earlier.name, loss_is_proven=lost)
@@ -196,7 +195,7 @@ class Comparing:
             pairs = _pairs(item, measurement, found)
             if not len(pairs.values):
                 return 1.0
-            return _compare(pairs, measurement, margin, conditions.confidence, session).p_loss
+            return _compare(pairs, measurement, conditions, margin, session).p_loss
         except Exception:  # of whatever kind, it is for that gate's own test to say
             return 1.0
 
@@ -268,18 +267,21 @@ def _pairs(item: GateItem, measurement: Measurement, found: Counterpart) -> Pair
 
 
 def _compare(
-    pairs: Pairs, measurement: Measurement, margin: float, confidence: float, session: XaiSession
+    pairs: Pairs,
+    measurement: Measurement,
+    conditions: Conditions,
+    margin: float,
+    session: XaiSession,
 ) -> Comparison:
-    metric, groups = measurement.metric.metric, measurement.groups
+    groups = measurement.groups
     group_of = dict(zip(measurement.names, groups or measurement.names, strict=True))
-    return compare_with_earlier(
+    return compare_gate(
         pairs.values,
         pairs.earlier,
+        measurement.metric.metric,
+        conditions,
         margin=margin,
-        better=metric.better,
-        confidence=confidence,
-        bounds=metric.range,
-        clusters=None if groups is None else [group_of[name] for name in pairs.names],
+        groups=None if groups is None else [group_of[name] for name in pairs.names],
         names=pairs.names,
         seed=session.sources.seed,
     )

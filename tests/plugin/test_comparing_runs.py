@@ -85,6 +85,19 @@ def test_a_margin_without_an_earlier_run_changes_nothing(releases: Releases) -> 
     result.stdout.no_fnmatch_line("*against*")
 
 
+def test_a_gate_on_each_image_compares_how_many_keep_its_bound(releases: Releases) -> None:
+    asks = "above = 0.5, mostly = 0.1, not_worse_by = 0.2, reproducible = false"
+    releases.gates(f"{PATCH}[gates.patch]\niou = {{ {asks} }}\n")
+    releases.save()
+    (row,) = releases.rows(moved=1)  # worse everywhere, but above the bound
+    assert (row["difference"], row["loss_is_proven"]) == (0.0, False)
+    (row,) = releases.rows(moved={str(one): 3 for one in range(8)})
+    assert (row["difference"], row["loss_is_proven"]) == (pytest.approx(-0.8), True)
+    result = releases.compare(moved={str(one): 3 for one in range(8)})
+    assert result.ret == FAILED
+    result.stdout.fnmatch_lines(["iou[[]patch[]] tiny: -0.800 against v1, margin 0.200 (*"])
+
+
 def test_what_is_compared_stands_in_the_json_file(releases: Releases) -> None:
     releases.save()
     (row,) = releases.rows(moved=3)

@@ -53,6 +53,10 @@ def test_the_headline_counts_images() -> None:
     assert judgement.headline().startswith(
         "iou[gradcam] m: 4 images < 0.450, 3 allowed (95% CI 1.111..9.617, n=50, detects "
     )
+    # As many more failures as half of that interval, times (1.960 + .842) / 1.960.
+    assert judgement.detects == pytest.approx((9.617 - 1.111) / 2 * 1.4294, abs=0.001)
+    share = judged([0.9] * 46 + [0.1] * 4, above=0.45, mostly=0.95)
+    assert share.detects == pytest.approx(judgement.detects / 50)
     one = judged([0.1] * 9 + [0.9], "deletion", below=0.45, max_failures=0)
     assert "1 image > 0.450, 0 allowed" in one.headline()
 

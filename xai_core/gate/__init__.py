@@ -6,7 +6,7 @@ PYTEST_DONT_REWRITE
 from __future__ import annotations
 
 from xai_core.gate.conditions import Conditions, Level
-from xai_core.gate.earlier import loss_finding
+from xai_core.gate.earlier import compare_gate, loss_finding
 from xai_core.gate.findings import Finding, skill_nulls
 from xai_core.gate.judgement import WORST_SHOWN, Judgement
 from xai_core.gate.judging import classes_of, judge, judge_values
@@ -20,6 +20,7 @@ __all__ = [
     "Judgement",
     "Level",
     "classes_of",
+    "compare_gate",
     "judge",
     "judge_values",
     "loss_finding",

@@ -37,7 +37,8 @@ class Conditions:
         beats: null maps that the mean must be better than, on the same images.
         skill_above: the skill score over the best null map must be at least this.
         not_worse_by: where the run is held against an earlier one: how much worse the mean may
-            get on the same images, in the metric's unit.
+            get on the same images, in the metric's unit; with ``mostly`` or ``max_failures``: by
+            how much the share of images on the right side may fall.
         reproducible: with ``not_worse_by``: whether the same weights must give the same values as
             then; not so for what is random, or is meant to move.
         undefined: how many images may have no value.
@@ -105,6 +106,11 @@ class Conditions:
         """Whether ``above`` or ``below`` is about the mean of all images."""
         bounded = self.above is not None or self.below is not None
         return bounded and not self._instead_of_the_mean()
+
+    @property
+    def of_each_image(self) -> bool:
+        """Whether ``above`` or ``below`` is about how many images are on the right side."""
+        return self.mostly is not None or self.max_failures is not None
 
     def _instead_of_the_mean(self) -> list[str]:
         """Return which keys make ``above`` or ``below`` about something else than the mean."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from xai_core.arrays import Float64
+from xai_core.arrays import Bool, Float64
 from xai_core.explainers import NULL_MAPS
 from xai_core.gate.conditions import Conditions
 from xai_core.measurement import Measurement
@@ -77,6 +77,12 @@ def edge_of(conditions: Conditions) -> tuple[bool, float]:
     raise ValueError(msg)
 
 
+def meets(values: Float64, conditions: Conditions) -> Bool:
+    """Return whether each value is on the right side of the threshold; one that is NaN is not."""
+    above, threshold = edge_of(conditions)
+    return values >= threshold if above else values <= threshold
+
+
 def _decided(
     value: float,
     threshold: float,
@@ -117,7 +123,7 @@ def compare_with_threshold(measurement: Measurement, conditions: Conditions, see
     """Hold the mean, or each image, against ``above`` or ``below``."""
     metric, values = measurement.metric.metric, measurement.units
     above, threshold = edge_of(conditions)
-    if conditions.mostly is not None or conditions.max_failures is not None:
+    if conditions.of_each_image:
         noun = "group" if measurement.in_groups else "image"
         return _compare_each(values, conditions, seed, noun=noun)
     value = exact_mean(values)
@@ -133,10 +139,10 @@ def compare_with_threshold(measurement: Measurement, conditions: Conditions, see
 def _compare_each(values: Float64, conditions: Conditions, seed: int, *, noun: str) -> Finding:
     """Hold each value against the threshold, and their share or number against what is allowed."""
     above, threshold = edge_of(conditions)
-    meets = (values >= threshold) if above else (values <= threshold)
+    right = meets(values, conditions)
     if conditions.mostly is not None:
-        share, bounds = float(meets.mean()), (0.0, 1.0)
-        units = meets.astype(np.float64)
+        share, bounds = float(right.mean()), (0.0, 1.0)
+        units = right.astype(np.float64)
         interval = mean_interval(units, confidence=conditions.confidence, bounds=bounds, seed=seed)
         text = (
             f"{share:.3f} of the {noun}s {'>=' if above else '<='} {threshold:.3f}, "
@@ -145,10 +151,10 @@ def _compare_each(values: Float64, conditions: Conditions, seed: int, *, noun: s
         return _decided(
             share, conditions.mostly, interval, text, above=True, units=units, bounds=bounds
         )
-    allowed, failures = float(conditions.max_failures or 0), float((~meets).sum())
+    allowed, failures = float(conditions.max_failures or 0), float((~right).sum())
     # The share of failures on a scale of images: its interval is as exact as that of a share.
     bounds = (0.0, float(len(values)))
-    units = np.where(meets, *bounds)
+    units = np.where(right, *bounds)
     interval = mean_interval(units, confidence=conditions.confidence, bounds=bounds, seed=seed)
     text = (
         f"{failures:.0f} {noun}{'' if failures == 1 else 's'} {'<' if above else '>'} "

@@ -26,7 +26,8 @@ class Judgement:
         findings: one for each condition.
         images: number of images that have a value.
         units: likewise, several images of one photograph counted once.
-        detects: the smallest drop of the mean that so many images would have shown.
+        detects: the smallest drop of what the threshold is about that so many images would have
+            shown: of the mean, of the share or the number of images.
         too_many_undefined: a sentence where more images have no value than the gate allows.
         nulls: null map -> its mean on the same images, where one was asked for.
         classes: mean and number of images of each class, where the images have classes.

@@ -116,14 +116,16 @@ def judge_values(
 def _detects(
     measurement: Measurement, conditions: Conditions, findings: Sequence[Finding], seed: int
 ) -> float:
-    """Return the smallest drop of the mean that so many images would prove; NaN of less than two.
+    """Return the smallest drop that so many images would prove; NaN of less than two.
 
-    One image of a bounded metric has the whole range for an interval: it detects nothing.
+    Of what the threshold is about, the mean or how many images are on its right side; of the mean
+    where there is no threshold or one for each class. One image of a bounded metric has the whole
+    range for an interval: it detects nothing.
     """
     units = measurement.units
     if len(units) < 2:
         return math.nan
-    if conditions.of_the_mean:
+    if conditions.of_the_mean or conditions.of_each_image:
         return smallest_detectable_drop(findings[0].interval)
     bounds, confidence = measurement.metric.metric.range, conditions.confidence
     return smallest_detectable_drop(

@@ -11,7 +11,7 @@ import numpy as np
 
 from xai_core.arrays import Float64
 from xai_core.gate import Conditions, Finding, Judgement, judge_values, skill_nulls
-from xai_core.gate.findings import edge_of
+from xai_core.gate.findings import edge_of, meets
 from xai_core.measurement import Measurement, Method
 from xai_core.metrics import ConfiguredMetric
 from xai_core.sequential.claims import (
@@ -35,8 +35,8 @@ def why_in_full(metric: ConfiguredMetric, conditions: Conditions) -> str | None:
         return "each value rests on all images"
     if conditions.per_class:
         return "per class"
-    by_image = conditions.mostly is not None or conditions.max_failures is not None
-    of_mean = (conditions.above is not None or conditions.below is not None) and not by_image
+    bounded = conditions.above is not None or conditions.below is not None
+    of_mean = bounded and not conditions.of_each_image
     of_values = of_mean or bool(conditions.beats) or conditions.skill_above is not None
     if of_values and not all(map(math.isfinite, metric.metric.range)):
         return "its values have no bounds"
@@ -189,15 +189,15 @@ def _claim_of_threshold(
     values: Float64, bounds: tuple[float, float], conditions: Conditions, total: int
 ) -> Claim:
     above, threshold = edge_of(conditions)
-    if conditions.mostly is None and conditions.max_failures is None:
+    if not conditions.of_each_image:
         return MeanClaim(values, *bounds, threshold, above)
     missing = np.isnan(values)
-    meets = (values >= threshold) if above else (values <= threshold)
+    right = meets(values, conditions)
     if conditions.mostly is not None:
-        shares: Float64 = np.where(missing, np.nan, meets)
+        shares: Float64 = np.where(missing, np.nan, right)
         return MeanClaim(shares, 0.0, 1.0, conditions.mostly, above=True)
     # An image without a value is no failure.
-    failures: Float64 = np.where(meets | missing, 0.0, float(total))
+    failures: Float64 = np.where(right | missing, 0.0, float(total))
     return MeanClaim(failures, 0.0, float(total), float(conditions.max_failures or 0), above=False)
 
 
