@@ -13,8 +13,8 @@ from xai_core.errors import UndefinedMeasurementError
 from xai_core.metrics import ConfiguredMetric
 
 CURVE_STEPS = 14
-IG_STEPS = 16
-IG_TEXT = f"integrated_gradients(steps={IG_STEPS})"
+DEMO_IG_STEPS, PHOTOGRAPH_IG_STEPS = 16, 8
+_ITSELF = "another ig"
 
 
 @dataclass(frozen=True)
@@ -64,19 +64,25 @@ class Candidate:
         return self.within is not None or METRICS[self.metric].better == "higher"
 
     @property
+    def with_itself(self) -> bool:
+        """Whether a method is held against a second implementation of its own."""
+        return self.of == _ITSELF
+
+    @property
     def needs(self) -> frozenset[str]:
         """What the metric looks at."""
         return frozenset(METRICS[self.metric].needs)
 
 
-def _localization(method: str, tolerance: int) -> list[Candidate]:
+def _localization(method: str, tolerance: int | None = None) -> list[Candidate]:
+    near: dict[str, object] = {} if tolerance is None else {"tolerance": tolerance}
     return [
         Candidate(method, "iou"),
         Candidate(method, "precision"),
         Candidate(method, "recall"),
         Candidate(method, "relevance_rank"),
         Candidate(method, "energy_pointing_game"),
-        Candidate(method, "pointing_game", {"tolerance": tolerance}, per_image=True),
+        Candidate(method, "pointing_game", near, per_image=True),
         Candidate(method, "far_background"),
     ]
 
@@ -85,36 +91,46 @@ def _agreement(method: str, other: str, of: str) -> Candidate:
     return Candidate(method, "agreement", {"other": other}, of=of)
 
 
+def _agreement_with_ig(method: str, steps: int, of: str) -> Candidate:
+    return _agreement(method, f"integrated_gradients(steps={steps})", of)
+
+
 CURVES = (
     Candidate("gradcam", "insertion", {"steps": CURVE_STEPS}),
     Candidate("gradcam", "deletion", {"steps": CURVE_STEPS}),
     Candidate("gradcam", "faithfulness_gap"),
 )
 GRADCAM = (
-    *_localization("gradcam", 4),
     Candidate("gradcam", "average_drop"),
     Candidate("gradcam", "active_fraction"),
     Candidate("gradcam", "sparseness"),
     Candidate("gradcam", "complexity"),
     Candidate("gradcam", "random_logit"),
-    Candidate("gradcam", "stability", {"samples": 2}),
     _agreement("gradcam", "hirescam", "hirescam"),
 )
-DEMO = (
-    *GRADCAM,
-    *CURVES,
-    Candidate("gradcam", "background_class", {"on": "watermark"}),
-    _agreement("gradcam", IG_TEXT, "ig"),
+IG = (
     # Relative to f(x) - f(x'), which may be next to nothing: one image can outweigh all others.
     Candidate("ig", "completeness", per_image=True, within=0.25),
-    *_localization("ig", 4),
     Candidate("ig", "sparseness"),
+)
+DEMO = (
+    *_localization("gradcam", 4),
+    *GRADCAM,
+    Candidate("gradcam", "stability", {"samples": 2}),
+    *CURVES,
+    Candidate("gradcam", "background_class", {"on": "watermark"}),
+    _agreement_with_ig("gradcam", DEMO_IG_STEPS, "ig"),
+    *_localization("ig", 4),
+    *IG,
     Candidate("ig", "background_class", {"on": "watermark"}),
-    _agreement("ig", IG_TEXT, "another ig"),
+    _agreement_with_ig("ig", DEMO_IG_STEPS, _ITSELF),
 )
 PHOTOGRAPHS = (
-    *(one for one in GRADCAM if one.metric not in ("pointing_game", "stability")),
-    Candidate("gradcam", "pointing_game", per_image=True),
+    *_localization("gradcam"),
+    *GRADCAM,
+    *_localization("ig"),
+    *IG,
+    _agreement_with_ig("ig", PHOTOGRAPH_IG_STEPS, _ITSELF),
 )
 
 

@@ -3,8 +3,8 @@
 Of many networks, each is judged by bounds made from the others alone: a threshold is what one more
 good network would cross with a small, stated chance (Student's prediction bound), and so is the
 margin of a comparison with the last release. Of one network on many sets of images, each set is
-judged by what harmless changes did on the other sets. What the same weights must reproduce has no
-bound to make: `xai_core.statistics.reproduction` has it.
+judged by margins of the same kind, made from what harmless changes did on the other sets. What the
+same weights must reproduce has no bound to make: `xai_core.statistics.reproduction` has it.
 """
 
 from __future__ import annotations
@@ -287,8 +287,7 @@ class Study:
 class OneNetworkStudy(Study):
     """Records of one network on several sets of images, and what gates say on each.
 
-    Its threshold is the end of the 95 % interval over the set's own images, as gates are first set;
-    its margin twice the largest loss that a harmless change made on any other set.
+    Its threshold is the end of the 95 % interval over the set's own images, as gates are first set.
     """
 
     unit = "sets of images"
@@ -305,11 +304,6 @@ class OneNetworkStudy(Study):
         values = self._good(gate, seed)
         interval = mean_interval(values[~np.isnan(values)], bounds=gate.configured.metric.range)
         return interval.low if gate.higher else interval.high
-
-    def _margin_of_same(self, gate: Candidate, judged: frozenset[int]) -> float:
-        losses = [self._losses(gate, condition, judged) for condition in self.harmless]
-        largest = max((float(one.max()) for one in losses if len(one)), default=0.0)
-        return max(self._least(gate), 2 * largest)
 
 
 def _mean(values: Float64) -> float:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import copy
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -49,6 +50,8 @@ class Bench:
         methods: the explainers.
         batch_size: images in one pass; None = as the classifier chooses.
         threads: of torch.
+        onednn: whether torch may take oneDNN's kernels; its own round otherwise, as those of
+            another processor do.
         folded: whether batch norm is folded into the convolutions.
     """
 
@@ -61,7 +64,20 @@ class Bench:
     methods: tuple[Method, ...]
     batch_size: int | None = None
     threads: int = 1
+    onednn: bool = True
     folded: bool = True
+
+    @contextmanager
+    def arithmetic(self) -> Iterator[None]:
+        """Compute with the bench's threads and kernels."""
+        threads = torch.get_num_threads()
+        torch.set_num_threads(self.threads)
+        onednn, *_ = torch.backends.mkldnn.set_flags(self.onednn)  # type: ignore[no-untyped-call]
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)
+            torch.backends.mkldnn.set_flags(onednn)  # type: ignore[no-untyped-call]
 
     def classifier(self) -> TorchClassifier:
         """Return the classifier as it would be loaded."""
@@ -259,6 +275,7 @@ def planted(*, early_layer: str, late_layer: str, last_block: tuple[str, ...]) -
         _code("batch norm not folded", False, "weights", _unfolded),
         _code("batches of 7", False, "weights", _other_batches),
         _code("2 threads", False, "weights", _two_threads),
+        _code("other kernels", False, "weights", _other_kernels),
         _code("images reversed", False, "input", _reversed),
         _images("JPEG quality 95", False, lambda image: compressed(image, 95)),
     ]
@@ -340,6 +357,10 @@ def _other_batches(bench: Bench, _: int) -> Bench:
 
 def _two_threads(bench: Bench, _: int) -> Bench:
     return replace(bench, threads=2)
+
+
+def _other_kernels(bench: Bench, _: int) -> Bench:
+    return replace(bench, onednn=False)
 
 
 def _reversed(bench: Bench, _: int) -> Bench:

@@ -27,13 +27,9 @@ TRAINED_AGAIN: tuple[Way, ...] = ("threshold", "other training")
 """What is left to ask where the last release has other weights, of another training run."""
 
 
-def report(demo: Study, photographs: Study) -> str:
-    """Return everything as Markdown; a study without records has no part."""
-    parts = []
-    for title, study in (("The demo", demo), ("Photographs", photographs)):
-        if study.seeds:
-            parts += [f"## {title}", *_of_study(study)]
-    return "\n\n".join(parts) + "\n"
+def report(title: str, study: Study) -> str:
+    """Return everything that is said of one study, as Markdown."""
+    return "\n\n".join([f"## {title}", *_of_study(study)]) + "\n"
 
 
 def _of_study(study: Study) -> list[str]:

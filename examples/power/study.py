@@ -5,8 +5,8 @@
     python examples/power/study.py report --work FOLDER
 
 ``run`` goes on where it stopped: what was measured is a line in ``FOLDER/demo.jsonl`` or
-``photographs.jsonl``, and networks that were trained are files beside it. The README beside this
-file says what came of it.
+``photographs.jsonl``, and networks that were trained are files beside it. ``report`` tells of what
+is on file. The README beside this file says what came of it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,14 @@ from pathlib import Path
 import numpy as np
 import torch
 import trained_networks
-from candidate_gates import DEMO, IG_STEPS, PHOTOGRAPHS, Candidate, measured
+from candidate_gates import (
+    DEMO,
+    DEMO_IG_STEPS,
+    PHOTOGRAPH_IG_STEPS,
+    PHOTOGRAPHS,
+    Candidate,
+    measured,
+)
 from detection import GOOD, OneNetworkStudy, Recorded, Study
 from planted_defects import Bench, Condition, planted
 from power_plot import plot
@@ -52,8 +59,9 @@ CODE_ONLY = frozenset(
 )
 """Conditions that change only the code around weights and images: their names are the same for
 every network, and records have nothing else of them."""
-BEGIN, END = "<!-- study: begin -->", "<!-- study: end -->"
-_EVERY, _OFFSETS = 12, (0, 3, 6, 9, 1, 4, 7, 10)
+BEGIN, END = "<!-- {}: begin -->", "<!-- {}: end -->"
+"""What encloses the part of a page that tells of one study."""
+_SETS = 12
 _SHOWN = "(default: %(default)s)"
 
 
@@ -66,12 +74,26 @@ class Subject:
         bench: the good classifier with its images.
         conditions: what is planted.
         candidates: what is measured.
+        spared: the method that costs too much to be asked of every defect: only of the mistakes
+            in its own code, and of what is harmless.
     """
 
     seed: int
     bench: Bench
     conditions: Sequence[Condition]
     candidates: Sequence[Candidate]
+    spared: str = ""
+
+    def asked(self, condition: Condition) -> list[Candidate]:
+        """Return what is measured under a condition: everything of the good classifier."""
+        if condition.name == GOOD:
+            return list(self.candidates)
+        return [
+            one
+            for one in self.candidates
+            if moves(condition, one)
+            and (one.method != self.spared or one.method == condition.part or not condition.harmful)
+        ]
 
 
 def run(subjects: Iterator[Subject], path: Path) -> None:
@@ -100,25 +122,19 @@ def measure(subject: Subject, condition: Condition, good: Evaluation) -> dict[st
         good: the evaluation of the bench as it is, for what a defect of an explainer leaves alone.
     """
     bench = condition.plant(subject.bench, subject.seed)
-    before = torch.get_num_threads()
-    torch.set_num_threads(bench.threads)
-    try:
+    with bench.arithmetic():
         evaluation = good
         if condition.part in ("weights", "input", "masks"):
             evaluation = Evaluation(bench.classifier(), bench.images())
         # A set is in the order of its names; records are in that of the samples.
         rows = [evaluation.images.names.index(sample.name) for sample in bench.samples]
-        values = measured(
-            [one for one in subject.candidates if moves(condition, one)], evaluation, bench.methods
-        )
+        values = measured(subject.asked(condition), evaluation, bench.methods)
         # Explainers and masks have no part in the accuracy.
         kinds = bench.held_out if condition.part in ("weights", "input") else {}
         accuracy = {
             kind: _accuracy(evaluation.classifier, images, labels)
             for kind, (images, labels) in kinds.items()
         }
-    finally:
-        torch.set_num_threads(before)
     return {
         "seed": subject.seed,
         "condition": condition.name,
@@ -130,9 +146,14 @@ def measure(subject: Subject, condition: Condition, good: Evaluation) -> dict[st
 
 
 def moves(condition: Condition, candidate: Candidate) -> bool:
-    """Return whether a condition can change what a candidate measures."""
+    """Return whether a condition can change what a candidate measures.
+
+    Explainers agree with a second implementation of their own whatever the network.
+    """
     if condition.part == "masks":
         return "masks" in candidate.needs
+    if candidate.with_itself:
+        return condition.part == candidate.method
     return condition.part in ("weights", "input", candidate.method)
 
 
@@ -170,7 +191,7 @@ def demo_subjects(seeds: int, images: int, work: Path) -> Iterator[Subject]:
     samples = tuple(load_imageset("demo", size=(64, 64), limit=images))
     kinds: dict[str, Watermark] = {"as trained": "class", "free watermark": "random"}
     held_out = {kind: _scenes(watermark) for kind, watermark in kinds.items()}
-    methods = (Method("gradcam", GradCAM()), Method("ig", IntegratedGradients(steps=IG_STEPS)))
+    methods = (Method("gradcam", GradCAM()), Method("ig", IntegratedGradients(steps=DEMO_IG_STEPS)))
     last_block = ("features", "linear")
     untrained = planted(early_layer="stem", late_layer="body.3", last_block=last_block)
     folder = work / "networks"
@@ -209,26 +230,23 @@ def _scenes(watermark: Watermark) -> tuple[Float32, Int64]:
 
 
 def photograph_subjects(data: str, weights: str) -> Iterator[Subject]:
-    """Yield ResNet-50 on eight sets of photographs, eight or so in each."""
+    """Yield ResNet-50 on twelve sets of photographs, eight or so in each."""
     classifier = load_classifier("resnet50", weights=weights)
     assert isinstance(classifier, TorchClassifier)
     module = dict(classifier.private_module().named_children())["model"]
     everything = list(load_imageset(data, size=classifier.size))
     held_out = {"as trained": _labelled(everything)}
-    conditions = [
-        one
-        for one in planted(early_layer="layer1", late_layer="layer3", last_block=("layer4",))
-        if one.part != "ig"
-    ]
-    for number in range(len(_OFFSETS)):
+    ig = IntegratedGradients(steps=PHOTOGRAPH_IG_STEPS)
+    methods = (Method("gradcam", GradCAM()), Method("ig", ig))
+    conditions = planted(early_layer="layer1", late_layer="layer3", last_block=("layer4",))
+    for number in range(_SETS):
         # Photographs of one class stand together: every set gets some of all.
-        samples = tuple(everything[_OFFSETS[number] :: _EVERY])
-        methods = (Method("gradcam", GradCAM()),)
+        samples = tuple(everything[number::_SETS])
         size, mean, std = classifier.size, classifier.mean, classifier.std
         bench = Bench(module, size, mean, std, samples, held_out, methods)
         # The weights are the same in every set, and so is their accuracy.
         bench = bench if number == 0 else replace(bench, held_out={})
-        yield Subject(number + 1, bench, conditions, PHOTOGRAPHS)
+        yield Subject(number + 1, bench, conditions, PHOTOGRAPHS, spared="ig")
 
 
 def _labelled(samples: Sequence[Sample]) -> tuple[Float32, Int64]:
@@ -267,24 +285,35 @@ def _report(given: argparse.Namespace) -> None:
     demo = Study(read(given.work / "demo.jsonl"), DEMO, alpha=given.alpha)
     records = read(given.work / "photographs.jsonl")
     photographs = OneNetworkStudy(records, PHOTOGRAPHS, alpha=given.alpha)
-    text = report(demo, photographs)
-    print(text)
+    page = ""
+    if given.markdown and given.markdown.is_file():
+        page = given.markdown.read_text(encoding="utf-8")
+    for name, title, study in (
+        ("demo", "The demo", demo),
+        ("photographs", "Photographs", photographs),
+    ):
+        if study.seeds:
+            text = report(title, study)
+            print(text)
+            page = between_marks(page, name, text)
     if given.markdown:
-        old = given.markdown.read_text(encoding="utf-8") if given.markdown.is_file() else ""
-        given.markdown.write_text(between_marks(old, text), encoding="utf-8")
-    if given.plot:
+        given.markdown.write_text(page, encoding="utf-8")
+    if given.plot and demo.seeds:
         plot(demo, given.plot)
 
 
-def between_marks(old: str, text: str) -> str:
-    """Return a page with ``text`` in the place of what its marks enclose; without marks, the text.
+def between_marks(page: str, name: str, text: str) -> str:
+    """Return a page with ``text`` between the marks of one study, which are added at its end.
 
-    >>> between_marks(f"a {BEGIN} b {END} c", "new")
-    'a <!-- study: begin -->\\n\\nnew\\n<!-- study: end --> c'
+    >>> old = f"a {BEGIN.format('x')} b {END.format('x')} c"
+    >>> between_marks(old, "x", "new")
+    'a <!-- x: begin -->\\n\\nnew\\n<!-- x: end --> c'
     """
-    before, begin, rest = old.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    return f"{before}{begin}\n\n{text}\n{end}{after}" if end else text
+    begin, end = BEGIN.format(name), END.format(name)
+    if begin not in page or end not in page:
+        return f"{page}{begin}\n\n{text}\n{end}\n"
+    before, _, rest = page.partition(begin)
+    return f"{before}{begin}\n\n{text}\n{end}{rest.partition(end)[2]}"
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -304,7 +333,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         "--markdown",
         type=Path,
         metavar="FILE",
-        help=f"written; of a file with {BEGIN} and {END} only what stands between them",
+        help="written; of a file that has them only what stands between the marks of a study",
     )
     reporting.add_argument("--plot", type=Path, metavar="FILE", help="a PNG")
     return parser.parse_args(argv)
