@@ -152,7 +152,8 @@ class Study:
         both = np.isfinite(values) & np.isfinite(good)
         if not both.any():
             return None
-        return reproduction(values[both], good[both], bounds=gate.configured.metric.range)
+        metric = gate.configured.metric
+        return reproduction(values[both], good[both], bounds=metric.range, scale=metric.scale)
 
     def most_moved(self, pair: Pair) -> float:
         """Return the share of images that moved, in the gate where most did; NaN without values."""

@@ -149,6 +149,7 @@ class Comparing:
             pairs.values[pairs.unchanged],
             pairs.earlier[pairs.unchanged],
             bounds=item.gate.metric.metric.range,
+            scale=item.gate.metric.metric.scale,
         )
 
     def family(self, item: GateItem) -> list[GateItem]:

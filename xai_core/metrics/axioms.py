@@ -20,7 +20,7 @@ Shift = Annotated[float, msgspec.Meta(ge=-1, le=1)]
 _SMALLEST_DIFFERENCE = 1e-6
 
 
-@metric(better="lower", range=(0, float("inf")), source="Sundararajan 2017, section 3")
+@metric(better="lower", range=(0, float("inf")), scale=1, source="Sundararajan 2017, section 3")
 def completeness(attributions: Float32, differences: Float64) -> Float64:
     """Relative gap between the sum of the attributions and the change that they explain.
 
@@ -49,7 +49,7 @@ def completeness(attributions: Float32, differences: Float64) -> Float64:
     return np.abs(sums - differences) / np.abs(differences)
 
 
-@metric(better="lower", range=(0, float("inf")), source="Sundararajan 2017, section 2.2")
+@metric(better="lower", range=(0, float("inf")), scale=1, source="Sundararajan 2017, section 2.2")
 def implementation_invariance(
     classifier: Classifier, heatmaps: Float32, explained_by: ExplainedBy
 ) -> Float64:
@@ -90,7 +90,11 @@ def implementation_invariance(
 
 
 @metric(
-    version="kindermans-2017", better="lower", range=(0, float("inf")), source="Kindermans 2017"
+    version="kindermans-2017",
+    better="lower",
+    range=(0, float("inf")),
+    scale=1,
+    source="Kindermans 2017",
 )
 def input_invariance(
     classifier: Classifier,

@@ -126,6 +126,8 @@ class Metric:
             new version.
         better: which direction is better.
         range: smallest and largest possible value (``inf`` where there is none).
+        scale: of a metric without finite bounds, the smallest size in which changes are told: 1 of
+            an error that is relative to something else.
         unit: ``""`` for a share or index, else ``"%"``, ``"nats"``, ...
         source: the paper that defines it.
         assertion: the stem of its assertions, ``assert_<assertion>_above``.
@@ -145,6 +147,7 @@ class Metric:
     function: Callable[..., Float64] = field(repr=False)
     needs: tuple[str, ...]
     settings: Mapping[str, tuple[Any, Any]] = field(repr=False)
+    scale: float = 0.01
 
     @property
     def perfect(self) -> float:
@@ -241,6 +244,7 @@ def metric(
     version: str = "v1",
     better: Better,
     range: tuple[float, float],  # noqa: A002 - the word of the field
+    scale: float = 0.01,
     unit: str = "",
     source: str,
     assertion: str | None = None,
@@ -293,6 +297,7 @@ def metric(
             function=measured,
             needs=needs,
             settings=settings,
+            scale=scale,
         )
         return measured
 
