@@ -82,6 +82,10 @@ class Study:
         ]
         return list(dict.fromkeys(names))
 
+    def images(self, seed: int) -> int:
+        """Return how many images a network was measured on."""
+        return len(next(iter(self._records[seed, GOOD].values.values())))
+
     def pairs(self, conditions: Collection[str]) -> list[Pair]:
         """Return every network under each of these conditions."""
         own = {(seed, condition) for seed, condition in self._records if seed in self.seeds}
@@ -218,7 +222,7 @@ class Study:
         """Return the widest of the harmless changes' bounds."""
         bounds = [self._least(gate)]
         for condition in self.harmless:
-            losses = self._losses(gate, condition, judged)
+            losses = np.array([_mean(one) for one in self._losses(gate, condition, judged)])
             if len(losses) > 1:
                 spread = self._slack(gate, losses, math.sqrt(1 + 1 / len(losses)))
                 bounds.append(float(losses.mean()) + spread)
@@ -228,19 +232,14 @@ class Study:
         seeds = [seed for seed in self.seeds if seed not in without]
         return np.array([_mean(self._good(gate, seed)) for seed in seeds])
 
-    def _losses(self, gate: Candidate, condition: str, without: frozenset[int]) -> Float64:
-        """Return the mean loss that a harmless change of the same network makes, for each."""
+    def _losses(self, gate: Candidate, condition: str, without: frozenset[int]) -> list[Float64]:
+        """Return each image's loss under a harmless change of the same network, for every one."""
         sign = 1 if gate.higher else -1
-        seeds = [
-            seed
+        return [
+            sign * (self._good(gate, seed) - self._values(Pair(seed, condition), gate))
             for seed in self.seeds
             if seed not in without and (seed, condition) in self._records
         ]
-        losses = [
-            sign * (self._good(gate, seed) - self._values(Pair(seed, condition), gate))
-            for seed in seeds
-        ]
-        return np.array([_mean(one) for one in losses])
 
     def _slack(self, gate: Candidate, numbers: Float64, widening: float) -> float:
         if len(numbers) < 2:
@@ -289,6 +288,8 @@ class OneNetworkStudy(Study):
     """Records of one network on several sets of images, and what gates say on each.
 
     Its threshold is the end of the 95 % interval over the set's own images, as gates are first set.
+    Its margin is the loss that the mean of so many more images would have by chance under a
+    harmless change, by the images of all other sets.
     """
 
     unit = "sets of images"
@@ -305,6 +306,38 @@ class OneNetworkStudy(Study):
         values = self._good(gate, seed)
         interval = mean_interval(values[~np.isnan(values)], bounds=gate.configured.metric.range)
         return interval.low if gate.higher else interval.high
+
+    def _margin_of_same(self, gate: Candidate, judged: frozenset[int]) -> float:
+        """Return the widest of the harmless changes' bounds, of a mean of images."""
+        bounds = [self._least(gate)]
+        judged_images = min(len(self._good(gate, seed)) for seed in judged)
+        for condition in self.harmless:
+            losses = np.concatenate([[], *self._losses(gate, condition, judged)])
+            losses = losses[~np.isnan(losses)]
+            if len(losses) > 1:
+                widening = math.sqrt(1 / judged_images + 1 / len(losses))
+                bounds.append(float(losses.mean()) + self._slack(gate, losses, widening))
+        return max(bounds)
+
+
+def together(records: Iterable[Recorded], count: int) -> list[Recorded]:
+    """Return records of ``count`` times fewer sets, each of the images of so many.
+
+    The first is that of the first, and has its accuracy.
+    """
+    found = {(one.seed, one.condition): one for one in records}
+    seeds = sorted({seed for seed, _ in found})
+    sets = len(seeds) // count
+    joined = []
+    for number in range(sets):
+        for condition in dict.fromkeys(condition for _, condition in found):
+            parts = [found[seed, condition] for seed in seeds[number::sets]]
+            values = {
+                name: np.concatenate([part.values[name] for part in parts])
+                for name in parts[0].values
+            }
+            joined.append(replace(parts[0], seed=number + 1, values=values))
+    return joined
 
 
 def _mean(values: Float64) -> float:

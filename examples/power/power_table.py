@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 import tomllib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -33,8 +34,38 @@ def report(title: str, study: Study) -> str:
 
 
 def _of_study(study: Study) -> list[str]:
+    harmless, subtle = study.pairs(alarms(study)), _subtle(study)
+    return [
+        summary(study),
+        "### By defect",
+        _by_condition(study),
+        "### By gate",
+        _by_gate(study, subtle, harmless),
+        "### The smallest set",
+        _smallest(study, subtle, harmless),
+    ]
+
+
+def of_larger_sets(study: Study) -> str:
+    """Return what is said of the same images in fewer sets, as Markdown."""
+    images = statistics.median(study.images(seed) for seed in study.seeds)
+    return "\n\n".join(
+        [
+            f"### Sets of {images:.0f}",
+            summary(study),
+            _smallest(study, _subtle(study), study.pairs(alarms(study))),
+        ]
+    )
+
+
+def _subtle(study: Study) -> list[Pair]:
+    return [pair for pair in study.pairs(study.harmful) if study.is_subtle(pair)]
+
+
+def summary(study: Study) -> str:
+    """Return how much is caught in which way, and how much cries wolf, as a list."""
     harmful, harmless = study.pairs(study.harmful), study.pairs(alarms(study))
-    subtle = [pair for pair in harmful if study.is_subtle(pair)]
+    subtle = _subtle(study)
     asked = [pair for pair in subtle if "reproduction" in study.ways(pair)]
     lines = [
         f"{len(study.seeds)} {study.unit}, {len(study.candidates)} gates.\n",
@@ -58,15 +89,7 @@ def _of_study(study: Study) -> list[str]:
             f"{_caught(study, subtle, TRAINED_AGAIN)}; blind spots then: "
             f"{_blind(study, TRAINED_AGAIN)}."
         )
-    return [
-        "\n".join(lines),
-        "### By defect",
-        _by_condition(study),
-        "### By gate",
-        _by_gate(study, subtle, harmless),
-        "### The smallest set",
-        _smallest(study, subtle, harmless),
-    ]
+    return "\n".join(lines)
 
 
 def alarms(study: Study) -> list[str]:

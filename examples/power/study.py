@@ -31,10 +31,10 @@ from candidate_gates import (
     Candidate,
     measured,
 )
-from detection import GOOD, OneNetworkStudy, Recorded, Study
+from detection import GOOD, OneNetworkStudy, Recorded, Study, together
 from planted_defects import Bench, Condition, planted
 from power_plot import plot
-from power_table import report
+from power_table import of_larger_sets, report
 
 from xai_core import (
     Classifier,
@@ -61,7 +61,7 @@ CODE_ONLY = frozenset(
 every network, and records have nothing else of them."""
 BEGIN, END = "<!-- {}: begin -->", "<!-- {}: end -->"
 """What encloses the part of a page that tells of one study."""
-_SETS = 12
+_SETS, _TOGETHER = 12, 3
 _SHOWN = "(default: %(default)s)"
 
 
@@ -288,14 +288,15 @@ def _report(given: argparse.Namespace) -> None:
     page = ""
     if given.markdown and given.markdown.is_file():
         page = given.markdown.read_text(encoding="utf-8")
-    for name, title, study in (
-        ("demo", "The demo", demo),
-        ("photographs", "Photographs", photographs),
-    ):
-        if study.seeds:
-            text = report(title, study)
-            print(text)
-            page = between_marks(page, name, text)
+    parts = {}
+    if demo.seeds:
+        parts["demo"] = report("The demo", demo)
+    if photographs.seeds:
+        larger = OneNetworkStudy(together(records, _TOGETHER), PHOTOGRAPHS, alpha=given.alpha)
+        parts["photographs"] = f"{report('Photographs', photographs)}\n{of_larger_sets(larger)}\n"
+    for name, text in parts.items():
+        print(text)
+        page = between_marks(page, name, text)
     if given.markdown:
         given.markdown.write_text(page, encoding="utf-8")
     if given.plot and demo.seeds:

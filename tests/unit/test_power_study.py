@@ -765,19 +765,42 @@ def test_one_network_is_judged_by_what_harmless_changes_did_on_other_images(
     records = list(many._records.values())
     study = power.detection.OneNetworkStudy(records, many.candidates, alpha=0.01)
     gate = study.candidates[0]
-    losses = [
-        (study._good(gate, seed) - study._records[seed, "jpeg"].values[gate.name]).mean()
-        for seed in study.seeds
-        if seed != 2
-    ]
+    losses = np.concatenate(
+        [
+            study._good(gate, seed) - study._records[seed, "jpeg"].values[gate.name]
+            for seed in study.seeds
+            if seed != 2
+        ]
+    )
     margin = study.margin(gate, frozenset({2}), "same training")
     # Two bounds a gate, one run in a hundred.
     quantile = stats.t.ppf(1 - 0.01 / (2 * len(study.candidates)), len(losses) - 1)
-    slack = quantile * np.std(losses, ddof=1) * np.sqrt(1 + 1 / len(losses))
+    of_two_means = np.sqrt(1 / len(study._good(gate, 2)) + 1 / len(losses))
+    slack = quantile * np.std(losses, ddof=1) * of_two_means
     assert margin == pytest.approx(np.mean(losses) + slack)
     assert "other training" not in study.ways(power.rates.Pair(2, "changed so"))
     assert study.fails(power.rates.Pair(2, "changed so"), gate, "same training")
     assert not study.fails(power.rates.Pair(2, "slight"), gate, "same training")
+
+
+def test_sets_together_have_the_images_of_all_and_the_accuracy_of_the_first(
+    power: Any, made: Any
+) -> None:
+    study = made({"changed": {"gradcam iou": -0.03}})
+    records = list(study._records.values())
+    joined = power.detection.together(records, 3)  # 8 sets: 1, 3, 5, 7 and 2, 4, 6, 8
+    found = {(one.seed, one.condition): one for one in joined}
+    assert {seed for seed, _ in found} == {1, 2}
+    for one in joined:
+        members = [study._records[seed, one.condition] for seed in range(one.seed, 9, 2)]
+        assert one.accuracy == members[0].accuracy
+        for name, values in one.values.items():
+            expected = np.concatenate([member.values[name] for member in members])
+            np.testing.assert_array_equal(values, expected)
+    larger = power.detection.OneNetworkStudy(joined, study.candidates, alpha=0.01)
+    assert larger.images(1) == 4 * study.images(1)
+    text = power.table.of_larger_sets(larger)
+    assert text.startswith(f"### Sets of {larger.images(1)}\n\n2 sets of images, ")
 
 
 def test_the_committed_thresholds_are_read_with_their_direction(power: Any) -> None:
