@@ -35,9 +35,9 @@ def why_in_full(metric: ConfiguredMetric, conditions: Conditions) -> str | None:
         return "each value rests on all images"
     if conditions.per_class:
         return "per class"
-    bounded = conditions.above is not None or conditions.below is not None
-    of_mean = bounded and not conditions.of_each_image
-    of_values = of_mean or bool(conditions.beats) or conditions.skill_above is not None
+    of_values = (
+        conditions.of_the_mean or bool(conditions.beats) or conditions.skill_above is not None
+    )
     if of_values and not all(map(math.isfinite, metric.metric.range)):
         return "its values have no bounds"
     return None
