@@ -310,7 +310,7 @@ class OneNetworkStudy(Study):
     def _margin_of_same(self, gate: Candidate, judged: frozenset[int]) -> float:
         """Return the widest of the harmless changes' bounds, of a mean of images."""
         bounds = [self._least(gate)]
-        judged_images = min(len(self._good(gate, seed)) for seed in judged)
+        judged_images = min(self.images(seed) for seed in judged)
         for condition in self.harmless:
             losses = np.concatenate([[], *self._losses(gate, condition, judged)])
             losses = losses[~np.isnan(losses)]
@@ -323,15 +323,19 @@ class OneNetworkStudy(Study):
 def together(records: Iterable[Recorded], count: int) -> list[Recorded]:
     """Return records of ``count`` times fewer sets, each of the images of so many.
 
-    The first is that of the first, and has its accuracy.
+    The first is that of the first, and has its accuracy. A condition that a set still lacks is
+    left out of those with that set.
     """
     found = {(one.seed, one.condition): one for one in records}
     seeds = sorted({seed for seed, _ in found})
     sets = len(seeds) // count
     joined = []
     for number in range(sets):
+        members = seeds[number::sets]
         for condition in dict.fromkeys(condition for _, condition in found):
-            parts = [found[seed, condition] for seed in seeds[number::sets]]
+            parts = [found[seed, condition] for seed in members if (seed, condition) in found]
+            if len(parts) < len(members):
+                continue
             values = {
                 name: np.concatenate([part.values[name] for part in parts])
                 for name in parts[0].values

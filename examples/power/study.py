@@ -292,8 +292,10 @@ def _report(given: argparse.Namespace) -> None:
     if demo.seeds:
         parts["demo"] = report("The demo", demo)
     if photographs.seeds:
+        parts["photographs"] = report("Photographs", photographs)
         larger = OneNetworkStudy(together(records, _TOGETHER), PHOTOGRAPHS, alpha=given.alpha)
-        parts["photographs"] = f"{report('Photographs', photographs)}\n{of_larger_sets(larger)}\n"
+        if larger.seeds:
+            parts["photographs"] += f"\n{of_larger_sets(larger)}\n"
     for name, text in parts.items():
         print(text)
         page = between_marks(page, name, text)

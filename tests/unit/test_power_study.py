@@ -803,6 +803,39 @@ def test_sets_together_have_the_images_of_all_and_the_accuracy_of_the_first(
     assert text.startswith(f"### Sets of {larger.images(1)}\n\n2 sets of images, ")
 
 
+def test_sets_together_tell_of_what_all_of_them_have_so_far(power: Any, made: Any) -> None:
+    records = list(made({"changed": {"gradcam iou": -0.03}})._records.values())
+    stopped = [one for one in records if (one.seed, one.condition) != (8, "changed")]
+    joined = power.detection.together(stopped, 3)
+    asked = {(one.seed, one.condition) for one in joined}
+    assert asked == {(1, "good"), (1, "jpeg"), (1, "changed"), (2, "good"), (2, "jpeg")}
+    assert power.detection.together([one for one in records if one.seed < 3], 3) == []
+
+
+def test_a_run_of_photographs_that_has_just_begun_has_a_report(
+    power: Any, made: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = made({"changed": {"gradcam iou": -0.03}})
+    lines = [
+        {
+            "seed": record.seed,
+            "condition": record.condition,
+            "harmful": record.harmful,
+            "retrained": record.retrained,
+            "accuracy": record.accuracy,
+            "values": {name: values.tolist() for name, values in record.values.items()},
+        }
+        for record in one._records.values()
+        if record.seed < 3
+    ]
+    path = tmp_path / "photographs.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert power.study.main(["report", "--work", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert "2 sets of images" in said
+    assert "### Sets of" not in said
+
+
 def test_the_committed_thresholds_are_read_with_their_direction(power: Any) -> None:
     found = power.table.committed(power.gates.DEMO, power.table._COMMITTED)
     assert found["gradcam iou"] == (0.5, True)
