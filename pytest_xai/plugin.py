@@ -182,7 +182,7 @@ def _files_of_models(config: pytest.Config) -> dict[Path, list[str]]:
         for model in settings.models:
             path = threshold_file_of(model, settings, project_root(config))
             if path is not None:
-                _require_updatable(config, path.absolute())
+                _prepare_update(config, path.absolute(), model)
                 files.setdefault(path.absolute(), []).append(model)
             elif not given:
                 missing = expected_file(model, settings)
@@ -214,11 +214,16 @@ def _updates(config: pytest.Config) -> Updates | None:
     return found
 
 
-def _require_updatable(config: pytest.Config, path: Path) -> None:
-    """Raise a usage error now if a threshold file is to be updated that may not be written."""
+def _prepare_update(config: pytest.Config, path: Path, model: str) -> None:
+    """Begin the gates of a threshold file that has none, if they are to be written.
+
+    Raises:
+        UsageError: it may not be written, or no images are known.
+    """
     updates = _updates(config)
     if updates is not None:
         updates.require_writable(path)
+        updates.start(path, model)
 
 
 def _require_known(model: str) -> None:

@@ -25,6 +25,8 @@ from xai_core.parameters import from_table, require
 from xai_core.postprocess import PostProcess, parse_postprocess
 
 _TABLES = ("model", "data", "explainers", "gates", "concepts", "neighbours")
+NO_GATES_YET = frozenset({"model", "data"})
+"""The tables of a file in which ``--xai-update`` may put the first gates."""
 _CONDITIONS = tuple(Conditions.__dataclass_fields__)
 _GATE_KEYS = (*_CONDITIONS, "metric", "protocol", "level")
 
@@ -212,7 +214,10 @@ def read_thresholds(path: Path, *, shown: str, seed: int) -> ThresholdFile:
             msg = "an explainer beside the table [neighbours] cannot have its name; rename it"
             raise source.error(["gates", "neighbours"], msg)
     if not found and not concepts and neighbours is None:
-        raise source.error(["gates"], "no gates; add e.g. [gates.gradcam] iou = { above = 0.4 }")
+        msg = "no gates; add e.g. [gates.gradcam] iou = { above = 0.4 }"
+        if NO_GATES_YET.issuperset(source.data):
+            msg += ", or have a few measured and added with --xai-update"
+        raise source.error(["gates"], msg)
     places = {key: source.place_of(["data", key]) for key in tables["data"]}
     return ThresholdFile(
         shown,

@@ -11,16 +11,18 @@ import pytest
 from pytest_xai.settings import is_worker, project_root, read_settings
 
 if TYPE_CHECKING:
-    from pytest_xai.report.rows import GateRow
+    from pytest_xai.report.rows import GateRow, ModelFacts
     from pytest_xai.updates.choosing import Change
     from pytest_xai.updates.proposing import Proposal
     from pytest_xai.updates.starting import StartingFile
 
 _CONCEPTS = "concepts: a verdict is no number to be fitted; --xai-update leaves [concepts] alone"
-_BY_HAND = (
-    "what the command line cannot say belongs into a threshold file of your own, e.g. [model] "
-    "normalization; its gates may stand there as `iou = {}`, and --xai-update fills them in"
-)
+_BY_HAND = """\
+what the command line cannot say belongs into {}, and the same command adds the gates:
+  [model]
+  normalization = "imagenet"     # or "none", or {{ mean = [...], std = [...] }}
+  size = [224, 224]"""
+_MOSTLY_WRONG = 0.5
 
 
 class Updates:
@@ -31,6 +33,7 @@ class Updates:
         self._is_worker = is_worker(config)
         self._proposals: list[Proposal] = []
         self._errors: list[GateRow] = []
+        self._models: dict[tuple[str, str], ModelFacts] = {}
         self._with_concepts = False
         self._starting: dict[Path, StartingFile] = {}
         self._diffs: list[list[str]] = []
@@ -38,7 +41,7 @@ class Updates:
         self._complaints: list[str] = []
 
     def start(self, path: Path, model: str) -> None:
-        """Begin the threshold file of a model that has none.
+        """Begin the gates of a model whose threshold file has none, or is not there.
 
         Raises:
             UsageError: it cannot be written, or no images are known.
@@ -46,13 +49,19 @@ class Updates:
         from pytest_xai.updates.starting import StartingFile
 
         settings, root = read_settings(self._config), project_root(self._config)
-        if not settings.data and settings.ini_data is None and model not in _demo_models():
+        if path in self._starting:  # several models share it
+            return
+        starting = StartingFile.of(path, self._shown(path), model, settings, root)
+        if starting is None:
+            return
+        known = settings.data or settings.ini_data is not None or model in _demo_models()
+        if not known and not starting.names_images:
+            lacking = "threshold file" if starting.before is None else f"gates in {starting.shown}"
             msg = (
-                f"--xai-update: no threshold file for {model}, and no images to start one with: "
+                f"--xai-update: no {lacking} for {model}, and no images to start with: "
                 "give --xai-data PATH"
             )
             raise pytest.UsageError(msg)
-        starting = StartingFile.of(path, model, settings, root)
         try:
             starting.create()
         except OSError as error:
@@ -80,6 +89,7 @@ class Updates:
             return
         self._proposals += found.get("proposals", [])
         self._errors += [row for row in found["gates"] if row["error"] is not None]
+        self._models |= {(facts["name"], facts["data"]): facts for facts in found["models"]}
         self._with_concepts = self._with_concepts or bool(found["concept_gates"])
 
     @pytest.hookimpl(tryfirst=True)
@@ -141,7 +151,8 @@ class Updates:
             OSError: the disk is full, or the like.
         """
         from pytest_xai.toml_source import ThresholdFileError
-        from pytest_xai.updates.editing import with_changes
+        from pytest_xai.updates.editing import difference, with_changes
+        from pytest_xai.updates.writing import replace_text
 
         shown, digests = proposals[0]["shown"], {one["digest"] for one in proposals}
         changes = self._chosen(proposals)
@@ -152,7 +163,8 @@ class Updates:
             raise ThresholdFileError(msg)
         old = path.read_bytes().decode("utf-8")
         new = with_changes(old, changes, shown=shown)
-        self._replace(path, old, new, digest=digests.pop(), shown=shown)
+        replace_text(path, new, digest=digests.pop(), shown=shown)
+        self._diffs.append(difference(old, new, shown=shown))
 
     def _finish(self, starting: StartingFile, proposals: list[Proposal]) -> None:
         """Write the first thresholds of a model, of the gates that could be measured.
@@ -161,9 +173,9 @@ class Updates:
             ThresholdFileError: the file was changed since it was begun.
             OSError: the disk is full, or the like.
         """
-        from pytest_xai.toml_source import digest_of
+        from pytest_xai.updates.editing import difference
 
-        shown = self._shown(starting.path)
+        shown = starting.shown
         numbers = {
             (change.keys[1], change.keys[2]): f"{change.key} = {change.value!r}"
             for change in self._chosen(one for one in proposals if one["fresh"])
@@ -174,23 +186,29 @@ class Updates:
             f"{one['gate']}: {text}: left out" for one in failing for text in one["unfitted"]
         ]
         kept = {_gate_key(one) for one in held} - {_gate_key(one) for one in failing}
+        self._remarks += self._doubts(starting.model)
         if not numbers:
             first = self._errors[0]["error"] if self._errors else "no gate was measured"
             self._complaints.append(f"{shown}: not written: {first}")
-            self._remarks.append(_BY_HAND)
+            if not starting.describes_model:
+                self._remarks.append(_BY_HAND.format(shown))
             starting.discard()
             return
-        new = starting.text(kept | set(numbers), numbers)
-        digest = digest_of(starting.text().encode("utf-8"))
-        self._replace(starting.path, "", new, digest=digest, shown=shown)
-        self._complaints.append(f"{shown} is new: review and commit it")
+        new = starting.finish(kept | set(numbers), numbers)
+        self._diffs.append(difference(starting.before or "", new, shown=shown))
+        what = "is new" if starting.before is None else "has its first gates"
+        self._complaints.append(f"{shown} {what}: review and commit it")
 
-    def _replace(self, path: Path, old: str, new: str, *, digest: str, shown: str) -> None:
-        from pytest_xai.updates.editing import difference
-        from pytest_xai.updates.writing import replace_text
-
-        replace_text(path, new, digest=digest, shown=shown)
-        self._diffs.append(difference(old, new, shown=shown))
+    def _doubts(self, model: str) -> list[str]:
+        """Return what asks whether the first thresholds are of the model that its user means."""
+        return [
+            f"{name} is right about {facts['accuracy']:.3f} of the labels of {data}: are [model] "
+            "normalization and size, the weights and the labels as in its training? What is "
+            "measured where they are not is no threshold"
+            for (name, data), facts in self._models.items()
+            if name == model
+            if facts["accuracy"] is not None and facts["accuracy"] < _MOSTLY_WRONG
+        ]
 
     def _chosen(self, proposals: Iterable[Proposal]) -> tuple[Change, ...]:
         from pytest_xai.updates.choosing import choose

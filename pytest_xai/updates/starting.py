@@ -1,14 +1,19 @@
-"""The threshold file of a model that has none: what it holds before and after it is measured."""
+"""The first gates of a model's threshold file: what it holds before and after they are measured."""
 
 from __future__ import annotations
 
 import os
+import tomllib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pytest_xai.image_sources import ImageSource
 from pytest_xai.settings import Settings
+from pytest_xai.thresholds import NO_GATES_YET
+from pytest_xai.toml_source import digest_of
+from pytest_xai.updates.writing import replace_text
 
 _EXPLAINERS = {
     "gradcam": "",
@@ -26,6 +31,7 @@ _GATES = {
 
 GateKey = tuple[str, str]
 _NOTHING: Mapping[GateKey, str] = {}
+_RATE = "# On another draw of images, all else equal, each is missed about once in a hundred times."
 
 
 @dataclass(frozen=True)
@@ -34,40 +40,90 @@ class StartingFile:
 
     Attributes:
         path: where it is.
+        shown: how messages call it.
         model: that it is for.
-        data: the lines of its table ``[data]``.
+        data: the lines of its table ``[data]``; none where it has that table.
+        before: what stands in it and stays, as its user wrote it; None where there is no file.
     """
 
     path: Path
+    shown: str
     model: str
     data: str
+    before: str | None = None
 
     @classmethod
-    def of(cls, path: Path, model: str, settings: Settings, root: Path) -> StartingFile:
+    def of(
+        cls, path: Path, shown: str, model: str, settings: Settings, root: Path
+    ) -> StartingFile | None:
         """Return the file for ``model`` on the images that the command line gives.
 
         Args:
-            path: where it is to be.
+            path: where it is, or is to be.
+            shown: how messages call it.
             model: as ``--xai-model`` names it.
             settings: of the run.
             root: the folder that paths in threshold files are relative to.
+
+        Returns:
+            None where a file is there that says more than which model and which images.
         """
-        return cls(path, model, _data_table(settings, root))
+        data = _data_table(settings, root)
+        if not path.exists():
+            return cls(path, shown, model, data)
+        before = path.read_bytes()
+        tables = _tables(before)
+        if tables is None or not NO_GATES_YET.issuperset(tables):
+            return None
+        return cls(path, shown, model, "" if "data" in tables else data, before.decode("utf-8"))
+
+    @property
+    def names_images(self) -> bool:
+        """Whether it says which images, so that no command line need say it."""
+        table = tomllib.loads(self.text()).get("data", {})
+        return "path" in table or "paths" in table
+
+    @property
+    def describes_model(self) -> bool:
+        """Whether its user wrote a table ``[model]``."""
+        return "model" in tomllib.loads(self.before or "")
 
     def create(self) -> None:
         """Write it with gates that have no threshold yet, so that they can be collected.
 
         Raises:
-            OSError: it is there already, or its folder cannot be written to.
+            OSError: it cannot be written to, or is there since.
+            ThresholdFileError: it was changed since.
         """
+        if self.before is not None:
+            self._replace(self.before, self.text())
+            return
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("x", encoding="utf-8") as file:
             file.write(self.text())
 
+    def finish(self, kept: Collection[GateKey], numbers: Mapping[GateKey, str]) -> str:
+        """Put in what was measured, and return what the file then is; see `text`.
+
+        Raises:
+            ThresholdFileError: the file was changed since it was begun.
+            OSError: the disk is full, or the like.
+        """
+        text = self.text(kept, numbers)
+        self._replace(self.text(), text)
+        return text
+
     def discard(self) -> None:
-        """Remove it if nothing was put into it."""
-        if self.path.is_file() and self.path.read_bytes() == self.text().encode():
+        """Make it what it was if nothing was put into it."""
+        if not self.path.is_file() or self.path.read_bytes() != self.text().encode():
+            return
+        if self.before is None:
             self.path.unlink()
+        else:
+            self._replace(self.text(), self.before)
+
+    def _replace(self, old: str, new: str) -> None:
+        replace_text(self.path, new, digest=digest_of(old.encode("utf-8")), shown=self.shown)
 
     def text(
         self, kept: Collection[GateKey] = tuple(_GATES), numbers: Mapping[GateKey, str] = _NOTHING
@@ -78,11 +134,8 @@ class StartingFile:
             kept: explainer and name of the gates that it has.
             numbers: the same -> what was measured, as it is to stand there.
         """
-        parts = [
-            f"# Thresholds of {self.model}, measured by `pytest --xai-update`: review and commit.\n"
-            "# On another draw of images, all else equal, each is missed about once in a hundred "
-            "times.\n"
-        ]
+        about = "Measured" if self.before else f"Thresholds of {self.model}, measured"
+        parts = [f"# {about} by `pytest --xai-update`: review and commit.\n{_RATE}\n"]
         if self.data:
             parts.append(f"[data]\n{self.data}")
         explainers = [name for name in _EXPLAINERS if any(name == gate[0] for gate in kept)]
@@ -94,7 +147,19 @@ class StartingFile:
                     inside = ", ".join(filter(None, (numbers.get(gate, ""), demand)))
                     lines.append(f"{gate[1]} = {f'{{ {inside} }}' if inside else '{}'}")
             parts.append("\n".join(lines) + "\n")
-        return "\n".join(parts)
+        added = "\n".join(parts)
+        if not self.before:
+            return added
+        ending = "\r\n" if "\r\n" in self.before else "\n"
+        return f"{self.before.rstrip()}\n\n{added}".replace("\r\n", "\n").replace("\n", ending)
+
+
+def _tables(content: bytes) -> Mapping[str, Any] | None:
+    """Return the tables of a threshold file; None where it cannot be read, which is told later."""
+    try:
+        return tomllib.loads(content.decode("utf-8"))
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError):
+        return None
 
 
 def _data_table(settings: Settings, root: Path) -> str:

@@ -80,8 +80,17 @@ def test_threshold_files_are_valid(
     assert sorted(found) == sorted(f"thresholds/tiny.toml::{name}" for name in expected + also)
 
 
+def test_a_description_of_the_model_gets_its_first_gates(project: Project) -> None:
+    (block,) = (block for block, found in TOML.items() if found == ["model"])
+    file = project.thresholds(block, head="", path="thresholds/build.toml")
+    asked = ["--xai-model=tiny:build", "--xai-data=tiny:images", "--xai-update", "-k", "iou"]
+    project.run(*asked).assert_outcomes(failed=1)
+    assert block in file.read_text()
+    assert tomllib.loads(file.read_text())["gates"]["gradcam"].keys() == {"iou"}
+
+
 def test_every_threshold_file_is_tried() -> None:
-    assert len(TOML) == 3
+    assert len(TOML) == 4
 
 
 def test_python_tests_pass_on_the_demo(project: Project) -> None:

@@ -109,7 +109,7 @@ def test_nothing_is_left_where_nothing_can_be_measured(project: Project) -> None
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     result.stdout.fnmatch_lines(
         [
-            "what the command line cannot say belongs into a threshold file of your own, *",
+            "what the command line cannot say belongs into thresholds/build.toml, *",
             "thresholds/build.toml: not written: *how its input is normalised*",
         ]
     )
@@ -153,7 +153,8 @@ def test_the_file_names_the_images_as_seen_from_the_root(data, table, project: P
     (project.path / "photos").mkdir()
     config = project.pytester.parseconfig("--xai-model=demo", *data)
     path = project.path / "thresholds" / "demo.toml"
-    starting = StartingFile.of(path, "demo", read_settings(config), project.path)
+    starting = StartingFile.of(path, "x", "demo", read_settings(config), project.path)
+    assert starting is not None
     assert tomllib.loads(starting.text()).get("data", {}) == table
 
 
@@ -179,3 +180,160 @@ def test_a_file_that_cannot_be_started_is_a_usage_error(asked, complaint, projec
     result = project.run(*asked)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines([complaint])
+
+
+MODEL_ONLY = """\
+# Mine.
+[model]
+normalization = "none"    # RGB in [0, 1]
+size = [16, 16]
+"""
+
+
+def test_a_file_that_only_describes_the_model_gets_its_first_gates(project: Project) -> None:
+    file = project.path / "thresholds" / "build.toml"
+    file.write_text(MODEL_ONLY)
+    start = ["--xai-model=tiny:build", "--xai-data=tiny:images", "--xai-update"]
+    first = project.run(*start, "-k", "iou or sparse")
+    assert first.ret == pytest.ExitCode.TESTS_FAILED
+    first.stdout.fnmatch_lines(
+        [
+            "--- thresholds/build.toml",
+            " size = [[]16, 16[]]",
+            "+iou = *",
+            "thresholds/build.toml has its first gates: review and commit it",
+        ]
+    )
+    text = file.read_text()
+    assert text.startswith(MODEL_ONLY)
+    written = tomllib.loads(text)
+    assert written["data"] == {"path": "tiny:images"}
+    assert written["gates"].keys() == {"gradcam"}
+    assert written["gates"]["gradcam"].keys() == {"iou", "sparseness"}
+    project.run(*start).assert_outcomes(passed=2)
+    project.run("--xai-model=tiny:build").assert_outcomes(passed=2)
+    assert file.read_text() == text
+
+
+def test_workers_find_the_first_gates_too(project: Project) -> None:
+    file = project.path / "thresholds" / "build.toml"
+    start = ["--xai-model=tiny:build", "--xai-data=tiny:images", "--xai-update", "-k", "iou or sp"]
+    texts = []
+    for workers in ("-n0", "-n2"):
+        file.write_text(MODEL_ONLY)
+        project.run(*start, workers).assert_outcomes(failed=2)
+        texts.append(file.read_text())
+    assert texts[0] == texts[1] != MODEL_ONLY
+
+
+@pytest.mark.parametrize(
+    ("before", "data"),
+    [
+        ('[model]\nnormalization = "none"\n[data]\npath = "tiny:images"\n', ()),
+        ('[data]\r\npath = "tiny:images"\r\n[model]\r\nnormalization = "none"\r\n\r\n', ()),
+        ("", ("--xai-data=tiny:images",)),
+        ("# nothing yet", ("--xai-data=tiny:images",)),
+    ],
+    ids=["with images", "Windows line ends", "empty", "comment"],
+)
+def test_what_stands_there_stays(before: str, data: tuple[str, ...], project: Project) -> None:
+    from pytest_xai.settings import read_settings
+    from pytest_xai.updates.starting import StartingFile
+
+    path = project.path / "thresholds" / "build.toml"
+    path.write_bytes(before.encode())
+    config = project.pytester.parseconfig("--xai-model=tiny:build", *data)
+    starting = StartingFile.of(path, "x", "tiny:build", read_settings(config), project.path)
+    assert starting is not None
+    assert starting.names_images
+    starting.create()
+    begun = path.read_bytes()
+    assert begun.startswith(before.rstrip().encode())
+    assert begun.count(b"\n") == begun.count(b"\r\n") or b"\r\n" not in begun
+    assert tomllib.loads(begun.decode())["gates"]["ig"] == {"completeness": {}}
+    starting.discard()
+    assert path.read_bytes() == before.encode()
+
+
+@pytest.mark.parametrize("end", ["cannot be measured", "--collect-only", "interrupted", "mistake"])
+def test_a_file_without_gates_stays_as_it_was_where_none_is_measured(
+    end: str, project: Project
+) -> None:
+    file = project.path / "thresholds" / "build.toml"
+    before = '[data]\npath = "tiny:images"\n'  # how the input is normalised is not said
+    before += {"mistake": "[model]\nspec = 3\n"}.get(end, "")
+    file.write_text(before)
+    if end == "interrupted":
+        project.pytester.makeconftest(
+            "def pytest_collection_finish():\n    raise KeyboardInterrupt\n"
+        )
+    asked = ["--xai-model=tiny:build", "--xai-update", *([end] if end[0] == "-" else [])]
+    result = project.pytester.runpytest_inprocess(*asked, no_reraise_ctrlc=True)
+    assert file.read_text() == before
+    if end == "cannot be measured":
+        result.stdout.fnmatch_lines(
+            [
+                "what the command line cannot say belongs into thresholds/build.toml, *",
+                '  normalization = "imagenet" *',
+                "thresholds/build.toml: not written: *how its input is normalised*",
+            ]
+        )
+    if end == "mistake":
+        result.stdout.fnmatch_lines(["thresholds/build.toml:4: model.spec: *"])
+
+
+@pytest.mark.parametrize(
+    "more", ["[explainers.gradcam]\n", "[neighbours]\nreference = 'r'\nabove = 0.5\n", "a = [\n"]
+)
+def test_a_file_that_says_more_is_left_to_its_user(more: str, project: Project) -> None:
+    file = project.path / "thresholds" / "build.toml"
+    file.write_text(MODEL_ONLY + more)
+    project.run("--xai-model=tiny:build", "--xai-data=tiny:images", "--xai-update")
+    assert file.read_text() == MODEL_ONLY + more
+
+
+def test_a_file_without_gates_and_images_is_a_usage_error(project: Project) -> None:
+    file = project.path / "thresholds" / "build.toml"
+    file.write_text(MODEL_ONLY)
+    result = project.run("--xai-model=tiny:build", "--xai-update")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(
+        ["ERROR: --xai-update: no gates in thresholds/build.toml for tiny:build, and no images *"]
+    )
+    assert file.read_text() == MODEL_ONLY
+
+
+def test_models_may_share_a_file_without_gates(project: Project) -> None:
+    file = project.path / "shared.toml"
+    file.write_text("[data]\nlimit = 6\n")
+    models = ["--xai-model=demo", "--xai-model=demo-shortcut", "--xai-thresholds=shared.toml"]
+    project.run(*models, "--xai-update", "-k", "sparse").assert_outcomes(failed=2)
+    assert tomllib.loads(file.read_text())["gates"].keys() == {"gradcam"}
+    project.run(*models).assert_outcomes(passed=2)
+
+
+def test_what_is_wrong_elsewhere_is_not_laid_at_the_model(project: Project) -> None:
+    (project.path / "thresholds" / "build.toml").write_text(MODEL_ONLY)
+    asked = ["--xai-model=tiny:build", "--xai-data=tiny:without_masks", "-k", "iou", "--xai-update"]
+    result = project.run(*asked)
+    result.stdout.fnmatch_lines(["thresholds/build.toml: not written: *mask*"])
+    result.stdout.no_fnmatch_line("*what the command line cannot say*")
+
+
+@pytest.mark.parametrize("wrong", [True, False])
+def test_first_thresholds_of_a_model_that_errs_are_doubted(wrong: bool, project: Project) -> None:
+    (project.path / "thresholds" / "build.toml").write_text(MODEL_ONLY)
+    (project.path / "own.py").write_text(
+        "import tiny\n"
+        "def images():\n"
+        f"    return ((name, image, mask, (label + {int(wrong)}) % 3)\n"
+        "            for name, image, mask, label in tiny.images())\n"
+    )
+    result = project.run(
+        "--xai-model=tiny:build", "--xai-data=own:images", "-k", "sparse", "--xai-update"
+    )
+    doubt = "tiny:build is right about 0.000 of the labels of own:images: are [[]model] *"
+    if wrong:
+        result.stdout.fnmatch_lines([doubt])
+    else:
+        result.stdout.no_fnmatch_line("*is right about*")
