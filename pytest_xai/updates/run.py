@@ -183,7 +183,9 @@ class Updates:
         held = [one for one in proposals if not one["fresh"]]
         failing = [one for one in held if not one["passed"]]
         self._remarks += [
-            f"{one['gate']}: {text}: left out" for one in failing for text in one["unfitted"]
+            f"{one['gate']}: {text}: left out"
+            for one in failing
+            for text in one["unfitted"] or ["what it is to ask from the start is not met"]
         ]
         kept = {_gate_key(one) for one in held} - {_gate_key(one) for one in failing}
         self._remarks += self._doubts(starting.model)

@@ -48,7 +48,7 @@ def test_a_file_is_written_once_and_the_next_run_passes(project: Project) -> Non
         "faithfulness_gap[gradcam]": ["above"],
         "stability[gradcam]": ["above"],
         "sparseness[gradcam]": ["above"],
-        "completeness[ig]": ["below"],
+        "completeness[ig]": ["below", "mostly"],
     }
     shown = [line[1:] for line in first.outlines if line.startswith("+") and line[:3] != "+++"]
     assert shown == file.read_text().splitlines()
@@ -250,7 +250,7 @@ def test_what_stands_there_stays(before: str, data: tuple[str, ...], project: Pr
     begun = path.read_bytes()
     assert begun.startswith(before.rstrip().encode())
     assert begun.count(b"\n") == begun.count(b"\r\n") or b"\r\n" not in begun
-    assert tomllib.loads(begun.decode())["gates"]["ig"] == {"completeness": {}}
+    assert tomllib.loads(begun.decode())["gates"]["gradcam"]["iou"] == {}
     starting.discard()
     assert path.read_bytes() == before.encode()
 
@@ -337,3 +337,19 @@ def test_first_thresholds_of_a_model_that_errs_are_doubted(wrong: bool, project:
         result.stdout.fnmatch_lines([doubt])
     else:
         result.stdout.no_fnmatch_line("*is right about*")
+
+
+def test_what_is_asked_from_the_start_and_not_met_is_left_out(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pytest_xai.updates import starting
+
+    gates = {("gradcam", "iou"): "below = 0.25, mostly = 0.75", ("gradcam", "sparseness"): ""}
+    monkeypatch.setattr(starting, "_GATES", gates)
+    file = project.path / "thresholds" / "build.toml"
+    file.write_text(MODEL_ONLY)
+    monkeypatch.setattr(starting.StartingFile.text, "__defaults__", (tuple(gates), {}))
+    result = project.run("--xai-model=tiny:build", "--xai-data=tiny:images", "--xai-update")
+    result.assert_outcomes(failed=2)
+    result.stdout.fnmatch_lines(["iou[[]gradcam[]]: what it is to ask * is not met: left out"])
+    assert tomllib.loads(file.read_text())["gates"]["gradcam"].keys() == {"sparseness"}
