@@ -7,7 +7,6 @@ import tomllib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pytest_xai.image_sources import ImageSource
 from pytest_xai.settings import Settings
@@ -72,11 +71,14 @@ class StartingFile:
         data = _data_table(settings, root)
         if not path.exists():
             return cls(path, shown, model, data)
-        before = path.read_bytes()
-        tables = _tables(before)
-        if tables is None or not NO_GATES_YET.issuperset(tables):
+        try:
+            before = path.read_bytes().decode("utf-8")
+            tables = tomllib.loads(before)
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):  # told as the file is read
             return None
-        return cls(path, shown, model, "" if "data" in tables else data, before.decode("utf-8"))
+        if not NO_GATES_YET.issuperset(tables):
+            return None
+        return cls(path, shown, model, "" if "data" in tables else data, before)
 
     @property
     def names_images(self) -> bool:
@@ -153,14 +155,6 @@ class StartingFile:
             return added
         ending = "\r\n" if "\r\n" in self.before else "\n"
         return f"{self.before.rstrip()}\n\n{added}".replace("\r\n", "\n").replace("\n", ending)
-
-
-def _tables(content: bytes) -> Mapping[str, Any] | None:
-    """Return the tables of a threshold file; None where it cannot be read, which is told later."""
-    try:
-        return tomllib.loads(content.decode("utf-8"))
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError):
-        return None
 
 
 def _data_table(settings: Settings, root: Path) -> str:
