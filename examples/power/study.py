@@ -326,7 +326,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     work.add_argument("--work", type=Path, required=True, help="folder of records and networks")
     running = commands.add_parser("run", parents=[work], help="measure what is not on file yet")
     running.add_argument("what", choices=("demo", "photographs"))
-    running.add_argument("--seeds", type=int, default=20, help=f"networks of the demo {_SHOWN}")
+    running.add_argument("--seeds", type=int, default=48, help=f"networks of the demo {_SHOWN}")
     running.add_argument("--images", type=int, default=24, help=f"of the demo {_SHOWN}")
     running.add_argument("--data", default="", help="photographs: images/, masks/, labels.csv")
     running.add_argument("--weights", default="", help="of ResNet-50")
