@@ -129,14 +129,17 @@ class StartingFile:
         replace_text(self.path, new, digest=digest_of(old.encode("utf-8")), shown=self.shown)
 
     def text(
-        self, kept: Collection[GateKey] = tuple(_GATES), numbers: Mapping[GateKey, str] = _NOTHING
+        self,
+        kept: Collection[GateKey] | None = None,
+        numbers: Mapping[GateKey, str] = _NOTHING,
     ) -> str:
         """Return what it says.
 
         Args:
-            kept: explainer and name of the gates that it has.
+            kept: explainer and name of the gates that it has; None for all.
             numbers: the same -> what was measured, as it is to stand there.
         """
+        kept = _GATES if kept is None else kept
         about = "Measured" if self.before else f"Thresholds of {self.model}, measured"
         parts = [f"# {about} by `pytest --xai-update`: review and commit.\n{_RATE}\n"]
         if self.data:

@@ -7,6 +7,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pytest_xai.settings import read_settings
+
+# Here and not in a test: pytester forgets modules that an inner run was the first to import, but
+# not that they are attributes of their package.
+from pytest_xai.updates import starting
+
 if TYPE_CHECKING:
     from conftest import Project
 
@@ -147,15 +153,12 @@ def test_nothing_is_left_of_a_run_that_measures_nothing(end: str, project: Proje
     ],
 )
 def test_the_file_names_the_images_as_seen_from_the_root(data, table, project: Project) -> None:
-    from pytest_xai.settings import read_settings
-    from pytest_xai.updates.starting import StartingFile
-
     (project.path / "photos").mkdir()
     config = project.pytester.parseconfig("--xai-model=demo", *data)
     path = project.path / "thresholds" / "demo.toml"
-    starting = StartingFile.of(path, "x", "demo", read_settings(config), project.path)
-    assert starting is not None
-    assert tomllib.loads(starting.text()).get("data", {}) == table
+    begun = starting.StartingFile.of(path, "x", "demo", read_settings(config), project.path)
+    assert begun is not None
+    assert tomllib.loads(begun.text()).get("data", {}) == table
 
 
 @pytest.mark.parametrize(
@@ -237,21 +240,18 @@ def test_workers_find_the_first_gates_too(project: Project) -> None:
     ids=["with images", "Windows line ends", "empty", "comment"],
 )
 def test_what_stands_there_stays(before: str, data: tuple[str, ...], project: Project) -> None:
-    from pytest_xai.settings import read_settings
-    from pytest_xai.updates.starting import StartingFile
-
     path = project.path / "thresholds" / "build.toml"
     path.write_bytes(before.encode())
     config = project.pytester.parseconfig("--xai-model=tiny:build", *data)
-    starting = StartingFile.of(path, "x", "tiny:build", read_settings(config), project.path)
-    assert starting is not None
-    assert starting.names_images
-    starting.create()
-    begun = path.read_bytes()
-    assert begun.startswith(before.rstrip().encode())
-    assert begun.count(b"\n") == begun.count(b"\r\n") or b"\r\n" not in begun
-    assert tomllib.loads(begun.decode())["gates"]["gradcam"]["iou"] == {}
-    starting.discard()
+    begun = starting.StartingFile.of(path, "x", "tiny:build", read_settings(config), project.path)
+    assert begun is not None
+    assert begun.names_images
+    begun.create()
+    written = path.read_bytes()
+    assert written.startswith(before.rstrip().encode())
+    assert written.count(b"\n") == written.count(b"\r\n") or b"\r\n" not in written
+    assert tomllib.loads(written.decode())["gates"]["gradcam"]["iou"] == {}
+    begun.discard()
     assert path.read_bytes() == before.encode()
 
 
@@ -342,13 +342,10 @@ def test_first_thresholds_of_a_model_that_errs_are_doubted(wrong: bool, project:
 def test_what_is_asked_from_the_start_and_not_met_is_left_out(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pytest_xai.updates import starting
-
     gates = {("gradcam", "iou"): "below = 0.25, mostly = 0.75", ("gradcam", "sparseness"): ""}
     monkeypatch.setattr(starting, "_GATES", gates)
     file = project.path / "thresholds" / "build.toml"
     file.write_text(MODEL_ONLY)
-    monkeypatch.setattr(starting.StartingFile.text, "__defaults__", (tuple(gates), {}))
     result = project.run("--xai-model=tiny:build", "--xai-data=tiny:images", "--xai-update")
     result.assert_outcomes(failed=2)
     result.stdout.fnmatch_lines(["iou[[]gradcam[]]: what it is to ask * is not met: left out"])
