@@ -194,18 +194,18 @@ def trained_on_permuted_labels() -> nn.Module:
     scenes = [scene(500 + i, label=i % len(CLASSES), watermark="random") for i in range(60)]
     images = (torch.from_numpy(np.stack([one.image for one in scenes])) - MEAN[0]) / STD[0]
     labels = torch.tensor([one.label for one in scenes])[torch.randperm(60)]
-    network = DemoNet().train()
+    network = DemoNet()
     optimizer = torch.optim.AdamW(network.parameters(), lr=8e-3)
-    for _ in range(20):
+    for _ in range(100):  # how many it takes differs between processors, as roundings do
         for batch in torch.split(torch.randperm(60), 30):
-            loss = nn.functional.cross_entropy(network(images[batch]), labels[batch])
+            loss = nn.functional.cross_entropy(network.train()(images[batch]), labels[batch])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-    with torch.no_grad():
-        learnt = (network.eval()(images).argmax(1) == labels).float().mean()
-    assert learnt > 0.95
-    return network
+        with torch.no_grad():
+            if bool((network.eval()(images).argmax(1) == labels).all()):
+                return network
+    raise AssertionError("it never learnt all of them")
 
 
 def test_maps_of_the_demo_change_when_it_learns_permuted_labels_and_null_maps_do_not(
