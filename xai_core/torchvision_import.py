@@ -1,4 +1,4 @@
-"""The one place where torchvision is imported.
+"""The one place where torchvision is imported, and where code of users that imports it is run.
 
 torchvision's wheel looks for its compiled operators beside torch's. Where the two builds do not
 match (for example a CPU build of torch from another index), they are not found and the import
@@ -12,8 +12,9 @@ from __future__ import annotations
 import importlib
 import re
 import sys
+from collections.abc import Callable
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from torch.library import Library
@@ -22,6 +23,8 @@ _MISSING_OPERATOR = re.compile(r"operator torchvision::\w+ does not exist")
 _SCHEMA = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
 # torch forgets what a Library declared as soon as the object is collected.
 _declared: list[Library] = []
+
+Result = TypeVar("Result")
 
 
 def import_torchvision() -> ModuleType:
@@ -37,10 +40,32 @@ def import_torchvision() -> ModuleType:
     try:
         return _import_whole()
     except RuntimeError as error:
-        if _MISSING_OPERATOR.search(str(error)) is None:
+        if not _is_of_missing_operators(error):
             raise
     _declare_missing_operators()
     return _import_whole()
+
+
+def with_torchvision(call: Callable[[], Result]) -> Result:
+    """Return ``call()``, code of a user's that may import torchvision in the ordinary way.
+
+    Where it stops because torchvision's operators are missing, it is called once more after
+    `import_torchvision`.
+
+    Raises:
+        Exception: whatever else the call raises, unchanged.
+    """
+    try:
+        return call()
+    except RuntimeError as error:
+        if not _is_of_missing_operators(error):
+            raise
+    import_torchvision()
+    return call()
+
+
+def _is_of_missing_operators(error: RuntimeError) -> bool:
+    return _MISSING_OPERATOR.search(str(error)) is not None
 
 
 def _import_whole() -> ModuleType:

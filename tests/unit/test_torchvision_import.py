@@ -134,3 +134,45 @@ def test_an_import_that_fails_twice_raises_and_leaves_no_module_behind(tmp_path:
         path=fake(tmp_path, "raise RuntimeError('operator torchvision::other does not exist')"),
     )
     assert printed.splitlines() == ["operator torchvision::other does not exist []"] * 2
+
+
+@pytest.mark.parametrize(
+    "code",
+    ["import torchvision\ndef made():\n", "def made():\n    import torchvision\n"],
+    ids=["as it is imported", "as it is called"],
+)
+@pytest.mark.parametrize(
+    ("returned", "used"),
+    [
+        (
+            "torchvision.models.squeezenet1_1(num_classes=5)",
+            "from xai_core.classifier.factory import call_factory\n"
+            "print(type(call_factory('user:made', 0)).__name__)",
+        ),
+        (
+            "(yield 'one', torchvision.transforms.Resize(8)(torch.rand(3, 9, 9)).numpy(), None, 0)",
+            "from xai_core.imageset import load_imageset\n"
+            "print(len(load_imageset('user:made', size=(8, 8))))",
+        ),
+    ],
+    ids=["model", "images"],
+)
+def test_code_of_users_may_import_torchvision(
+    code: str, returned: str, used: str, tmp_path: Path
+) -> None:
+    (tmp_path / "user.py").write_text(f"import torch\n{code}    return {returned}\n")
+    assert run(used, path=tmp_path) in {"SqueezeNet", "1"}
+
+
+def test_code_of_users_is_called_once_where_it_fails_otherwise() -> None:
+    printed = run("""
+        from xai_core.torchvision_import import with_torchvision
+        def fails():
+            print("called")
+            raise RuntimeError("something else")
+        try:
+            with_torchvision(fails)
+        except RuntimeError as error:
+            print(error)
+    """)
+    assert printed == "called\nsomething else"

@@ -5,12 +5,14 @@ from __future__ import annotations
 import importlib
 import operator
 import re
+from collections.abc import Callable
 
 from torch import nn
 
 from xai_core.classifier.classifier import Classifier
 from xai_core.classifier.weight_sources import seeded, short
 from xai_core.errors import ClassifierError, did_you_mean
+from xai_core.torchvision_import import with_torchvision
 
 
 def call_factory(spec: str, seed: int) -> nn.Module | Classifier:
@@ -24,7 +26,7 @@ def call_factory(spec: str, seed: int) -> nn.Module | Classifier:
         msg = f"expected 'package.module:function', got {spec!r}"
         raise ClassifierError(msg)
     try:
-        module = importlib.import_module(module_name)
+        module = with_torchvision(lambda: importlib.import_module(module_name))
     except ModuleNotFoundError as error:
         absent = error.name or ""
         if not f"{module_name}.".startswith(f"{absent}."):
@@ -51,8 +53,7 @@ def call_factory(spec: str, seed: int) -> nn.Module | Classifier:
         )
         raise ClassifierError(msg)
     try:
-        with seeded(seed):
-            made = factory()
+        made = with_torchvision(lambda: _call(factory, seed))
     except Exception as error:
         msg = f"{spec!r}, called without arguments, raised {short(error)}"
         raise ClassifierError(msg) from error
@@ -60,3 +61,8 @@ def call_factory(spec: str, seed: int) -> nn.Module | Classifier:
         return made
     msg = f"{spec!r} returned a {type(made).__name__}; expected an nn.Module or a Classifier"
     raise ClassifierError(msg)
+
+
+def _call(factory: Callable[[], object], seed: int) -> object:
+    with seeded(seed):
+        return factory()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import operator
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import TypeVar
 
@@ -14,6 +14,7 @@ from xai_core.imageset.background import Indices, as_background
 from xai_core.imageset.imageset import Entry, ImageSet
 from xai_core.imageset.sample import Sample
 from xai_core.imageset.transform import Transform
+from xai_core.torchvision_import import with_torchvision
 
 Array = TypeVar("Array", Float32, Bool, Indices)
 
@@ -31,7 +32,7 @@ def load_factory(reference: str, *, transform: Transform) -> ImageSet:
     """
     module_name, _, function_name = reference.partition(":")
     try:
-        module = importlib.import_module(module_name)
+        module = with_torchvision(lambda: importlib.import_module(module_name))
     except ImportError as error:
         msg = f"{reference}: cannot import {module_name!r} ({error}); is it on the Python path?"
         raise ImageSetError(msg) from error
@@ -40,7 +41,7 @@ def load_factory(reference: str, *, transform: Transform) -> ImageSet:
         known = [key for key, value in vars(module).items() if callable(value)]
         msg = f"{reference}: no function {function_name!r}; {did_you_mean(function_name, known)}"
         raise ImageSetError(msg)
-    made = function()
+    made = with_torchvision(lambda: _call(function))
     if isinstance(made, ImageSet):
         return made
     if isinstance(made, str) or not isinstance(made, Iterable):
@@ -52,6 +53,12 @@ def load_factory(reference: str, *, transform: Transform) -> ImageSet:
     items = [(f"{reference}, item {index}", item) for index, item in enumerate(made)]
     samples = [(origin, _sample(item, origin)) for origin, item in items]
     return set_in_memory(samples, name=reference, transform=transform)
+
+
+def _call(function: Callable[[], object]) -> object:
+    """Return what the function gives; of a generator all items, as its code runs only then."""
+    made = function()
+    return list(made) if isinstance(made, Iterator) else made
 
 
 def set_in_memory(
