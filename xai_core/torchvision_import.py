@@ -37,20 +37,14 @@ def import_torchvision() -> ModuleType:
     Raises:
         Exception: whatever else importing torchvision raises, unchanged.
     """
-    try:
-        return _import_whole()
-    except RuntimeError as error:
-        if not _is_of_missing_operators(error):
-            raise
-    _declare_missing_operators()
-    return _import_whole()
+    return with_torchvision(_import_whole)
 
 
 def with_torchvision(call: Callable[[], Result]) -> Result:
     """Return ``call()``, code of a user's that may import torchvision in the ordinary way.
 
-    Where it stops because torchvision's operators are missing, it is called once more after
-    `import_torchvision`.
+    Where it stops because torchvision's operators are missing, their schemas are declared and it
+    is called once more.
 
     Raises:
         Exception: whatever else the call raises, unchanged.
@@ -58,14 +52,11 @@ def with_torchvision(call: Callable[[], Result]) -> Result:
     try:
         return call()
     except RuntimeError as error:
-        if not _is_of_missing_operators(error):
+        if _MISSING_OPERATOR.search(str(error)) is None:
             raise
-    import_torchvision()
+    _forget_half_imported()
+    _declare_missing_operators()
     return call()
-
-
-def _is_of_missing_operators(error: RuntimeError) -> bool:
-    return _MISSING_OPERATOR.search(str(error)) is not None
 
 
 def _import_whole() -> ModuleType:
@@ -73,10 +64,17 @@ def _import_whole() -> ModuleType:
     try:
         return importlib.import_module("torchvision")
     except BaseException:
-        for name in list(sys.modules):
-            if name.partition(".")[0] == "torchvision":
-                del sys.modules[name]
+        _forget_half_imported()
         raise
+
+
+def _forget_half_imported() -> None:
+    """Drop the submodules of a torchvision that is not there, since its import failed."""
+    if "torchvision" in sys.modules:
+        return
+    for name in list(sys.modules):
+        if name.startswith("torchvision."):
+            del sys.modules[name]
 
 
 def _declare_missing_operators() -> None:
